@@ -1,0 +1,60 @@
+"""The audit log's table and the one way to write to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from core.db import Base, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who is acting: ``name`` and ``role`` as the registry knows them, and the ``request_id`` it happens under."""
+
+    name: str
+    role: str
+    request_id: str = ""
+
+
+SYSTEM = Actor(name="condau", role="system")
+"""The service itself: schedules, reconciliation, initialisation."""
+
+
+class AuditEntry(Base):
+    """One line of the log. The database refuses to change or delete it (a trigger, see the migrations)."""
+
+    __tablename__ = "audit_entry"
+
+    id: Mapped[int] = mapped_column(Record, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(sa.String(200))
+    role: Mapped[str] = mapped_column(sa.String(20))
+    request_id: Mapped[str] = mapped_column(sa.String(64), index=True)
+    action: Mapped[str] = mapped_column(sa.String(60), index=True)
+    subject: Mapped[str] = mapped_column(sa.String(400), index=True)
+    detail: Mapped[dict[str, Any]]
+
+
+def append(db: Session, *, at: datetime, actor: Actor, action: str, subject: str, **detail: Any) -> None:
+    """Add one entry to the caller's transaction, so that it is there exactly when the act is.
+
+    ``action`` is ``noun.verb`` (``certificate.issue``, ``signature.intend``, ``crl.publish``); ``subject`` names what it was
+    done to (a serial number, a label); ``detail`` holds JSON values only, never a secret and never a document.
+    """
+    entry = {"at": at, "actor": actor.name, "role": actor.role, "request_id": actor.request_id}
+    db.execute(sa.insert(AuditEntry).values(**entry, action=action, subject=subject, detail=detail))
+
+
+def entries(db: Session, *, before: int | None = None, subject: str | None = None, limit: int = 100) -> list[AuditEntry]:
+    """The newest entries first, those with an id below ``before``, about ``subject`` when it is given."""
+    query = sa.select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(AuditEntry.id < before)
+    if subject is not None:
+        query = query.where(AuditEntry.subject == subject)
+    return list(db.scalars(query))

@@ -1,0 +1,292 @@
+"""CMS SignedData (RFC 5652) with one signer, in DER: the one builder behind PAdES signatures and RFC 3161 timestamps.
+
+    signer = CmsSigner(certificate)                                     # or CmsSigner(certificate, hashes.SHA512())
+    digest = signer.digest(content)                                     # or whatever hashed the document
+    attributes = signer.build_attributes(content_type=ID_DATA, message_digest=digest)
+    signature = sign_attributes(key, attributes, signer.hash_algorithm)
+    der = signer.build_signed_data(attributes, signature, content_type=ID_DATA, content=None, certificates=[certificate, *chain])
+    check_signed_data(der, certificate=certificate, message_digest=digest)
+
+A ``CmsSigner`` holds what is the same in everything one certificate signs, encoded once; making one costs about as much as
+building one message, so a hot path keeps it. Everything is declared with ``cryptography.hazmat.asn1`` (see
+docs/adr/0003-der-by-cryptography-asn1.md); a SET OF is sorted by the encoder, as DER wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.x509 import ObjectIdentifier
+
+SigningKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+ID_DATA = "1.2.840.113549.1.7.1"
+ID_SIGNED_DATA = "1.2.840.113549.1.7.2"
+ID_TST_INFO = "1.2.840.113549.1.9.16.1.4"
+CONTENT_TYPE = "1.2.840.113549.1.9.3"
+MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
+SIGNING_TIME = "1.2.840.113549.1.9.5"
+SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.47"
+TIMESTAMP_TOKEN = "1.2.840.113549.1.9.16.2.14"  # noqa: S105 - the OID id-aa-timeStampToken
+
+_DIGESTS = {"sha256": "2.16.840.1.101.3.4.2.1", "sha384": "2.16.840.1.101.3.4.2.2", "sha512": "2.16.840.1.101.3.4.2.3"}
+_RSA = {"sha256": "1.2.840.113549.1.1.11", "sha384": "1.2.840.113549.1.1.12", "sha512": "1.2.840.113549.1.1.13"}
+_ECDSA = {"sha256": "1.2.840.10045.4.3.2", "sha384": "1.2.840.10045.4.3.3", "sha512": "1.2.840.10045.4.3.4"}
+_ED25519 = "1.3.101.112"
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    _DIGESTS[item.name]: item for item in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())
+}
+
+
+@asn1.sequence
+class AlgorithmIdentifier:
+    """``parameters`` is NULL or absent: no algorithm built here has others."""
+
+    algorithm: ObjectIdentifier
+    parameters: asn1.Null | None
+
+
+@asn1.sequence
+class Attribute:
+    """RFC 5652, 5.3; the values stay as they are encoded."""
+
+    type: ObjectIdentifier
+    values: asn1.SetOf[asn1.TLV]
+
+
+@asn1.sequence
+class _EssCertIdV2:  # RFC 5035, 4: SHA-256 is the default and therefore absent; issuerSerial adds nothing to the hash
+    hash: bytes
+
+
+@asn1.sequence
+class _SigningCertificateV2:
+    certificates: list[_EssCertIdV2]
+
+
+@asn1.sequence
+class _IssuerAndSerial:
+    issuer: asn1.TLV
+    serial: int
+
+
+@asn1.sequence
+class _SignerInfo:
+    version: int
+    identifier: asn1.TLV
+    digest_algorithm: asn1.TLV
+    signed_attributes: asn1.TLV  # [0] IMPLICIT, spliced in as the very bytes that were signed
+    signature_algorithm: asn1.TLV
+    signature: bytes
+    unsigned_attributes: Annotated[asn1.SetOf[Attribute] | None, asn1.Implicit(1)]
+
+
+@asn1.sequence
+class _SignerInfoRead:  # the same, taken apart as far as it is checked
+    version: int
+    identifier: asn1.TLV
+    digest_algorithm: AlgorithmIdentifier
+    signed_attributes: Annotated[asn1.SetOf[Attribute], asn1.Implicit(0)]
+    signature_algorithm: asn1.TLV
+    signature: bytes
+    unsigned_attributes: Annotated[asn1.SetOf[Attribute] | None, asn1.Implicit(1)]
+
+
+@asn1.sequence
+class _Content:
+    type: ObjectIdentifier
+    octets: Annotated[bytes | None, asn1.Explicit(0)]
+
+
+@asn1.sequence
+class _SignedData:
+    version: int
+    digest_algorithms: asn1.SetOf[asn1.TLV]
+    content: _Content
+    certificates: Annotated[asn1.SetOf[x509.Certificate] | None, asn1.Implicit(0)]
+    signers: asn1.SetOf[asn1.TLV]
+
+
+@asn1.sequence
+class _ContentInfo:
+    type: ObjectIdentifier
+    content: Annotated[_SignedData, asn1.Explicit(0)]
+
+
+class CmsSigner:
+    """What is the same in every message signed under one certificate, encoded once."""
+
+    def __init__(self, certificate: x509.Certificate, hash_algorithm: hashes.HashAlgorithm | None = None) -> None:
+        """``hash_algorithm``: SHA-256, SHA-384 or SHA-512; by default what the key's strength asks for (:func:`fitting_hash`).
+
+        Raises ValueError for another hash, another kind of key, and Ed25519 with a hash other than SHA-512 (RFC 8419, 3.1).
+        """
+        self.certificate = certificate
+        key = certificate.public_key()
+        self.hash_algorithm = hash_algorithm or fitting_hash(key)
+        if self.hash_algorithm.name not in _DIGESTS:
+            raise ValueError(f"{self.hash_algorithm.name} is not a hash this builder signs with: take SHA-256, SHA-384 or SHA-512")
+        # RFC 5754, 2: SHA-2 identifiers are written with absent parameters
+        self._digest_algorithm = _tlv(
+            AlgorithmIdentifier(algorithm=ObjectIdentifier(_DIGESTS[self.hash_algorithm.name]), parameters=None)
+        )
+        self._signature_algorithm = _tlv(_signature_algorithm(key, self.hash_algorithm.name))
+        issuer = asn1.decode_der(asn1.TLV, certificate.issuer.public_bytes())
+        self._identifier = _tlv(_IssuerAndSerial(issuer=issuer, serial=certificate.serial_number))
+        self._signing_certificate = _attribute(SIGNING_CERTIFICATE_V2, _signing_certificate(certificate))
+
+    def digest(self, data: bytes) -> bytes:
+        """The hash of ``data`` with this signer's algorithm: the message digest of a content held in memory."""
+        return _hash(data, self.hash_algorithm)
+
+    def build_attributes(self, *, content_type: str, message_digest: bytes, signing_time: datetime | None = None) -> bytes:
+        """The signed attributes as the DER of a SET OF (tag 0x31), which are the bytes to sign (RFC 5652, 5.4).
+
+        contentType, messageDigest, signingCertificateV2 (RFC 5035) and, only when given, signingTime, whole seconds
+        (PAdES keeps it out: ETSI EN 319 142-1, 6.3).
+        """
+        attributes = [
+            _attribute(CONTENT_TYPE, ObjectIdentifier(content_type)),
+            _attribute(MESSAGE_DIGEST, message_digest),
+            self._signing_certificate,
+        ]
+        if signing_time is not None:
+            attributes.append(_attribute(SIGNING_TIME, _time(signing_time)))
+        return asn1.encode_der(asn1.SetOf(attributes))
+
+    def build_signed_data(
+        self,
+        attributes: bytes,
+        signature: bytes,
+        *,
+        content_type: str,
+        content: bytes | None,
+        certificates: Sequence[x509.Certificate],
+        timestamp: bytes | None = None,
+    ) -> bytes:
+        """The ContentInfo, DER.
+
+        ``attributes`` and ``signature`` as signed; ``content`` None makes it detached; ``certificates`` go in as a set (none:
+        the field is absent); ``timestamp``, a TimeStampToken over ``signature``, becomes an unsigned attribute (RFC 3161, A).
+        """
+        unsigned = None
+        if timestamp is not None:
+            token = asn1.decode_der(asn1.TLV, timestamp)
+            unsigned = asn1.SetOf([Attribute(type=ObjectIdentifier(TIMESTAMP_TOKEN), values=asn1.SetOf([token]))])
+        signer = _SignerInfo(
+            version=1,
+            identifier=self._identifier,
+            digest_algorithm=self._digest_algorithm,
+            signed_attributes=asn1.decode_der(asn1.TLV, b"\xa0" + attributes[1:]),
+            signature_algorithm=self._signature_algorithm,
+            signature=signature,
+            unsigned_attributes=unsigned,
+        )
+        signed = _SignedData(
+            version=1 if content_type == ID_DATA else 3,  # RFC 5652, 5.1
+            digest_algorithms=asn1.SetOf([self._digest_algorithm]),
+            content=_Content(type=ObjectIdentifier(content_type), octets=content),
+            certificates=asn1.SetOf(list(certificates)) if certificates else None,
+            signers=asn1.SetOf([_tlv(signer)]),
+        )
+        return asn1.encode_der(_ContentInfo(type=ObjectIdentifier(ID_SIGNED_DATA), content=signed))
+
+
+def fitting_hash(key: object) -> hashes.HashAlgorithm:
+    """The hash that goes with a public key: SHA-384 for P-384, SHA-512 for P-521 and Ed25519, SHA-256 for the rest."""
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return hashes.SHA512()
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size > 256:
+        return hashes.SHA384() if key.key_size <= 384 else hashes.SHA512()
+    return hashes.SHA256()
+
+
+def sign_attributes(key: SigningKey, attributes: bytes, hash_algorithm: hashes.HashAlgorithm) -> bytes:
+    """The signature over the signed attributes: RSA by PKCS #1 v1.5, EC by ECDSA, Ed25519 in its pure form."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(attributes, padding.PKCS1v15(), hash_algorithm)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(attributes, ec.ECDSA(hash_algorithm))
+    return key.sign(attributes)
+
+
+def check_signed_data(der: bytes, *, certificate: x509.Certificate, message_digest: bytes) -> None:
+    """Read back what was built and check it as a stranger would.
+
+    One signer; the digest attribute is ``message_digest``, and so is the digest of the content where it is inside; the
+    content type is the one signed; the ESSCertIDv2 names ``certificate``, whose public key verifies the signature.
+    Raises ValueError saying which of these fails.
+    """
+    signed = asn1.decode_der(_ContentInfo, der).content
+    signers = signed.signers.as_list()
+    if len(signers) != 1:
+        raise ValueError("not exactly one signer")
+    signer = signers[0].parse(_SignerInfoRead)
+    values = {item.type.dotted_string: item.values.as_list() for item in signer.signed_attributes.as_list()}
+    expected = {
+        CONTENT_TYPE: asn1.encode_der(signed.content.type),
+        MESSAGE_DIGEST: asn1.encode_der(message_digest),
+        SIGNING_CERTIFICATE_V2: asn1.encode_der(_signing_certificate(certificate)),
+    }
+    for name, value in expected.items():
+        if [asn1.encode_der(item) for item in values.get(name, ())] != [value]:
+            raise ValueError(f"the signed attribute {name} is not what was to be signed")
+    hash_algorithm = _HASHES[signer.digest_algorithm.algorithm.dotted_string]
+    if signed.content.octets is not None and _hash(signed.content.octets, hash_algorithm) != message_digest:
+        raise ValueError("the content is not what was digested")
+    try:
+        _verify(certificate, signer.signature, asn1.encode_der(signer.signed_attributes), hash_algorithm)
+    except InvalidSignature as error:
+        raise ValueError("the certificate's public key does not verify the signature") from error
+
+
+def _verify(certificate: x509.Certificate, signature: bytes, data: bytes, hash_algorithm: hashes.HashAlgorithm) -> None:
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(signature, data, padding.PKCS1v15(), hash_algorithm)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(signature, data, ec.ECDSA(hash_algorithm))
+    elif isinstance(key, ed25519.Ed25519PublicKey):
+        key.verify(signature, data)
+    else:
+        raise ValueError("the certificate's key is of no kind this builder signs with")  # noqa: TRY004 - bytes, not a caller's type
+
+
+def _signature_algorithm(key: object, hash_name: str) -> AlgorithmIdentifier:
+    if isinstance(key, rsa.RSAPublicKey):
+        return AlgorithmIdentifier(algorithm=ObjectIdentifier(_RSA[hash_name]), parameters=asn1.Null())  # RFC 5754, 3.2
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return AlgorithmIdentifier(algorithm=ObjectIdentifier(_ECDSA[hash_name]), parameters=None)  # RFC 5754, 3.3
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise ValueError("only RSA, EC and Ed25519 keys sign CMS here")  # noqa: TRY004 - what a certificate holds is data
+    if hash_name != "sha512":
+        raise ValueError("Ed25519 signs CMS with SHA-512 only (RFC 8419, 3.1)")
+    return AlgorithmIdentifier(algorithm=ObjectIdentifier(_ED25519), parameters=None)
+
+
+def _signing_certificate(certificate: x509.Certificate) -> _SigningCertificateV2:
+    return _SigningCertificateV2(certificates=[_EssCertIdV2(hash=certificate.fingerprint(hashes.SHA256()))])
+
+
+def _attribute(name: str, value: object) -> asn1.TLV:
+    return _tlv(Attribute(type=ObjectIdentifier(name), values=asn1.SetOf([_tlv(value)])))
+
+
+def _tlv(value: object) -> asn1.TLV:
+    return asn1.decode_der(asn1.TLV, asn1.encode_der(value))
+
+
+def _time(at: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
+    at = at.astimezone(UTC).replace(microsecond=0)
+    return asn1.UTCTime(at) if 1950 <= at.year < 2050 else asn1.GeneralizedTime(at)  # RFC 5652, 11.3
+
+
+def _hash(data: bytes, hash_algorithm: hashes.HashAlgorithm) -> bytes:
+    return hashes.Hash.hash(hash_algorithm, data)

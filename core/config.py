@@ -1,0 +1,195 @@
+"""Configuration: one TOML file in the instance's folder, and the only reader of the environment.
+
+Every key has a default that makes sense for one machine with SoftHSM and SQLite. Unknown keys are refused, and so are
+combinations that cannot be meant, with the key named. Secrets are read from files. The environment may say where the
+instance is (``CONDAU_HOME``), its port (``CONDAU_PORT``) and its database (``CONDAU_DATABASE_URL``), nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from core.db import sqlite_url
+from core.errors import Rejected
+
+FILE_NAME = "condau.toml"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HsmConfig:
+    """``[hsm]``: which PKCS#11 module, which token, and how many calls at once it bears."""
+
+    module: Path = Path("/usr/lib/softhsm/libsofthsm2.so")
+    """The PKCS#11 module (a shared library)."""
+    token_label: str = "condau"  # noqa: S105 - the token's public label, not a secret
+    pin_file: Path = Path("secrets/user-pin")
+    """Holds the user PIN on its first line; relative to the instance's folder."""
+    sessions: int = 1
+    """PKCS#11 sessions used at once in one process. 1 puts one lock around every call, which every module bears; more is
+    for a module that does its own locking (a network HSM), to keep several requests in flight."""
+    retry_after: int = 1
+    """Seconds a client is told to wait while the HSM is away."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables the module itself reads (``SOFTHSM2_CONF``, ``P11_KIT_SERVER_ADDRESS``); ``{home}`` is the instance's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """``[server]``: the HTTP side."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 2
+    threads: int = 8
+    body_limit: int = 100_000_000
+    """Bytes of a request body; more is refused while it is being read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PkiConfig:
+    """``[pki]``: terms of certificates and of the lists about them."""
+
+    certificate_days: int = 1095
+    """Validity of a subscriber's certificate; law allows at most 5 years (1826 days)."""
+    crl_hours: int = 24
+    """From a CRL's thisUpdate to its nextUpdate; a new one is issued when half of it has passed."""
+    ocsp_minutes: int = 10
+    """From an OCSP response's thisUpdate to its nextUpdate."""
+
+
+@dataclass(frozen=True, slots=True)
+class TsaConfig:
+    """``[tsa]``: the time-stamping unit."""
+
+    policy: str = "1.3.6.1.4.1.99999.1.1"
+    """The TSA policy OID put into every timestamp when the request names none."""
+    accuracy_milliseconds: int = 1000
+    """The stated accuracy; ETSI EN 319 421 allows at most 1 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole of ``condau.toml``. ``home`` is the folder it was found in."""
+
+    home: Path
+    public_url: str = "http://127.0.0.1:8080"
+    """Where clients reach this service; written into certificates as CRL, OCSP and issuer URLs."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty means ``condau.sqlite3`` in the instance's folder."""
+    development: bool = False
+    """A development instance: known to be one, and never to be trusted by anybody else."""
+    hsm: HsmConfig = field(default_factory=HsmConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    pki: PkiConfig = field(default_factory=PkiConfig)
+    tsa: TsaConfig = field(default_factory=TsaConfig)
+
+
+def home_from_environment() -> Path:
+    """The instance's folder: ``CONDAU_HOME``, by default ``var`` below the working directory."""
+    return Path(os.environ.get("CONDAU_HOME") or "var").resolve()
+
+
+def load_config(home: Path) -> Config:
+    """Read ``home/condau.toml``, let the environment override port and database, and check it as a whole.
+
+    Raises :class:`~core.errors.Rejected` naming the key for a missing file, an unknown key, a value of the wrong type or
+    an unsafe combination.
+    """
+    path = home / FILE_NAME
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise Rejected("CONDAU_HOME", f"there is no {FILE_NAME} in {home}: run `condau init` first") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Rejected(FILE_NAME, f"not valid TOML: {error}") from error
+    config = parse_config(table, home)
+    port = port_from_environment()
+    if port is not None:
+        config = dataclasses.replace(config, server=dataclasses.replace(config.server, port=port))
+    url = os.environ.get("CONDAU_DATABASE_URL")
+    return dataclasses.replace(config, database_url=url) if url else config
+
+
+def port_from_environment() -> int | None:
+    """``CONDAU_PORT`` as a number, or None when it is not set."""
+    text = os.environ.get("CONDAU_PORT")
+    if not text:
+        return None
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise Rejected("CONDAU_PORT", f"{text!r} is not a TCP port")
+    return int(text)
+
+
+def parse_config(table: Mapping[str, Any], home: Path) -> Config:
+    """The configuration a parsed TOML ``table`` says, with paths and the database made absolute against ``home``."""
+    if "home" in table:
+        raise Rejected("home", "not a key: the folder is the one the file lies in")
+    config = _build(Config, {"home": home, **table}, "")
+    hsm = dataclasses.replace(
+        config.hsm,
+        pin_file=home / config.hsm.pin_file,
+        environment={name: value.replace("{home}", str(home)) for name, value in config.hsm.environment.items()},
+    )
+    url = config.database_url or sqlite_url(home / "condau.sqlite3")
+    config = dataclasses.replace(config, hsm=hsm, database_url=url)
+    _check(config)
+    return config
+
+
+def export_module_environment(config: HsmConfig) -> None:
+    """Set the variables the PKCS#11 module reads, before it is loaded; it reads nothing else of ours."""
+    os.environ.update(config.environment)
+
+
+def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(table) - set(hints))
+    if unknown:
+        raise Rejected(prefix + unknown[0], f"unknown key; known here: {', '.join(sorted(set(hints) - {'home'}))}")
+    return kind(**{name: _value(hints[name], value, prefix + name) for name, value in table.items()})
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise Rejected(name, "is a table")
+        return _build(hint, value, name + ".")
+    if typing.get_origin(hint) is Mapping:
+        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+            raise Rejected(name, "is a table of strings")
+        return value
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if isinstance(hint, types.GenericAlias) or type(value) is not hint:
+        raise Rejected(name, f"must be {getattr(hint, '__name__', hint)}, not {type(value).__name__}")
+    return value
+
+
+def _check(config: Config) -> None:
+    parts = urlsplit(config.public_url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or config.public_url.endswith("/"):
+        raise Rejected("public_url", "must be http(s)://host[:port] without a slash at the end")
+    if not 1 <= config.hsm.sessions <= 64:
+        raise Rejected("hsm.sessions", "must be from 1 to 64")
+    if not 1 <= config.pki.certificate_days <= 1826:
+        raise Rejected("pki.certificate_days", "must be from 1 to 1826: a subscriber's certificate lives at most 5 years")
+    if not 1 <= config.pki.crl_hours <= 24 * 365:
+        raise Rejected("pki.crl_hours", "must be from 1 to 8760")
+    if not 1 <= config.pki.ocsp_minutes <= 60 * 24 * 7:
+        raise Rejected("pki.ocsp_minutes", "must be from 1 to 10080")
+    if not 1 <= config.tsa.accuracy_milliseconds <= 1000:
+        raise Rejected("tsa.accuracy_milliseconds", "must be from 1 to 1000 (ETSI EN 319 421: 1 s or better)")
+    if config.server.body_limit < 65_536:
+        raise Rejected("server.body_limit", "must be at least 65536 bytes")
+    if config.server.workers < 1 or config.server.threads < 1:
+        raise Rejected("server.workers", "at least one worker and one thread are needed")

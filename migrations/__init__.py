@@ -1,0 +1,1 @@
+"""Alembic migrations; at the top because they see every room's tables."""

@@ -1,0 +1,1 @@
+"""Who exists: agencies, subscribers, client systems and people with roles, and what each may do."""

@@ -1,0 +1,90 @@
+"""Reading a request's body: never more than the limit, never half of it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Final
+
+import falcon
+from falcon.media import MultipartFormHandler
+from falcon.media.multipart import MultipartParseError
+
+from core.errors import Malformed, Rejected, TooLarge
+
+MULTIPART: Final = "multipart/form-data"
+_CHUNK: Final = 1 << 18
+_OPTIONS_LIMIT: Final = 100_000
+_PARTS_LIMIT: Final = 16
+
+
+def media_type(req: falcon.Request) -> str:
+    """The media type of the body in lower case, without parameters; empty when none is said."""
+    return (req.content_type or "").partition(";")[0].strip().lower()
+
+
+def read_body(req: falcon.Request, limit: int | None = None) -> bytes:
+    """The whole body.
+
+    Raises TooLarge as soon as it is known to exceed ``limit`` or the server's own (``req.context.body_limit``), and
+    Malformed when it ends before the length it announced.
+    """
+    most: int = min(req.context.body_limit, limit or req.context.body_limit)
+    announced = req.content_length
+    if announced is not None and announced > most:
+        raise _too_large(most)
+    if announced is None and not req.env.get("wsgi.input_terminated"):
+        return b""  # neither a length nor chunks: by RFC 9112, section 6.3, there is no body
+    stream = req.env["wsgi.input"] if announced is None else req.bounded_stream
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        while chunk := stream.read(min(_CHUNK, most + 1 - size)):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > most:
+                raise _too_large(most)
+    except OSError as error:  # what gunicorn raises for a broken chunk or a lost connection
+        raise _cut_off() from error
+    if announced is not None and size < announced:
+        raise _cut_off()
+    return b"".join(chunks)
+
+
+def parse_multipart(
+    req: falcon.Request, body: bytes, further: tuple[str, ...]
+) -> tuple[bytes, bytes | None, dict[str, bytes]]:
+    """The parts ``document``, ``options`` (None when left out) and those named in ``further``; no others are taken."""
+    found: dict[str, bytes] = {}
+    handler = MultipartFormHandler()
+    handler.parse_options.max_body_part_count = _PARTS_LIMIT
+    try:
+        form: Any = handler.deserialize(io.BytesIO(body), req.content_type, len(body))
+        for part in form:
+            name = part.name or ""
+            if name not in ("document", "options", *further):
+                raise Rejected(name or "part", f"not a part of this request; it takes document, options{_listed(further)}")
+            if name in found:
+                raise Rejected(name, "is given twice")
+            found[name] = part.stream.read()
+    except MultipartParseError as error:
+        raise Malformed("body", f"not readable as {MULTIPART}: {error.description}") from error
+    except falcon.HTTPError as error:
+        raise Malformed("body", f"not readable as {MULTIPART}: {error.title}") from error
+    if "document" not in found:
+        raise Rejected("document", "the part named document is missing")
+    options = found.pop("options", None)
+    if options is not None and len(options) > _OPTIONS_LIMIT:
+        raise TooLarge("options", f"at most {_OPTIONS_LIMIT} bytes")
+    return found.pop("document"), options, found
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return "".join(f", {name}" for name in names)
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge("body", f"at most {most} bytes are taken")
+
+
+def _cut_off() -> Malformed:
+    return Malformed("body", "ended before the announced length; nothing was done: send it again")

@@ -1,0 +1,195 @@
+"""Declaring a responder: who may call it, what it takes and what it gives.
+
+One declaration is read three times: to let the caller in, to validate the request, and to write the OpenAPI document, so
+none of them can say something else than the others. A responder without a declaration cannot be routed (``api.py`` refuses).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+import falcon
+from pydantic import BaseModel, ValidationError
+
+from audit.log import Actor
+from core.errors import CondauError, MediaTypeRejected, Rejected, Violation
+from registry.models import Role
+from web.body import MULTIPART, media_type, parse_multipart, read_body
+
+JSON: Final = "application/json"
+JSON_LIMIT: Final = 1_000_000
+Model = TypeVar("Model", bound=BaseModel)
+Responder = Callable[..., None]
+
+
+class Audience(Enum):
+    """Who may call without being known."""
+
+    PUBLIC = "public"
+
+
+PUBLIC: Final = Audience.PUBLIC
+
+
+class Document:
+    """A body that is the document itself: bare, or as the part ``document`` of multipart/form-data beside ``options``.
+
+    ``media_types``: those taken bare (``*/*``: any). ``parts``: names of further binary parts, handed over as
+    ``parts: dict[str, bytes]``. ``limit``: bytes, where it is lower than the server's own. ``also``: a JSON model this
+    operation takes in place of the document, by the request's Content-Type.
+    """
+
+    def __init__(
+        self,
+        *media_types: str,
+        parts: tuple[str, ...] = (),
+        limit: int | None = None,
+        multipart: bool = True,
+        also: type[BaseModel] | None = None,
+    ) -> None:
+        self.media_types = media_types
+        self.parts = parts
+        self.limit = limit
+        self.multipart = multipart
+        self.also = also
+
+    def takes(self, kind: str) -> bool:
+        """Whether a bare body of media type ``kind`` is taken."""
+        return "*/*" in self.media_types or kind in self.media_types
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a responder declares of itself."""
+
+    roles: frozenset[Role] | Literal[Audience.PUBLIC]
+    summary: str
+    tag: str
+    description: str
+    query: type[BaseModel] | None
+    body: Document | type[BaseModel] | None
+    returns: type[BaseModel] | str | None
+    status: int
+    problems: tuple[type[CondauError], ...]
+
+
+class Access(Protocol):
+    """What the access middleware leaves in ``req.context.access``."""
+
+    def admit(self, req: falcon.Request, roles: frozenset[Role] | Literal[Audience.PUBLIC]) -> Actor:
+        """Who is asking; raises Unauthenticated or Forbidden."""
+        ...
+
+
+def operation(
+    *,
+    roles: Collection[Role] | Literal[Audience.PUBLIC],
+    summary: str,
+    tag: str,
+    description: str = "",
+    query: type[BaseModel] | None = None,
+    body: Document | type[BaseModel] | None = None,
+    returns: type[BaseModel] | str | None = None,
+    status: int = 200,
+    problems: tuple[type[CondauError], ...] = (),
+) -> Callable[[Responder], Responder]:
+    """Declare a responder method.
+
+    It is called with ``(self, req, resp)``, the URI template's fields and, by keyword: ``actor`` always; ``options`` where
+    ``query`` is given; ``document`` (and ``parts`` where the Document names some) or ``body`` by what ``body`` is. ``returns``
+    is a model (JSON) or a media type; ``status`` the one of success; ``problems`` the errors worth listing in the reference.
+    """
+    audience = PUBLIC if isinstance(roles, Audience) else frozenset(roles)
+    declared = Operation(audience, summary, tag, description, query, body, returns, status, problems)
+
+    def decorate(responder: Responder) -> Responder:
+        @functools.wraps(responder)
+        def respond(resource: Any, req: falcon.Request, resp: falcon.Response, **fields: Any) -> None:
+            access: Access = req.context.access
+            actor = access.admit(req, declared.roles)
+            req.context.actor = actor
+            resp.status = declared.status
+            responder(resource, req, resp, actor=actor, **_inputs(req, declared), **fields)
+
+        vars(respond)["operation"] = declared
+        return respond
+
+    return decorate
+
+
+def declared_operation(responder: Callable[..., Any]) -> Operation | None:
+    """The declaration of a responder, or None for one without."""
+    found = getattr(responder, "operation", None)
+    return found if isinstance(found, Operation) else None
+
+
+def send_json(resp: falcon.Response, model: BaseModel) -> None:
+    """Answer with a model as JSON."""
+    resp.content_type = JSON
+    resp.text = model.model_dump_json()
+
+
+def _inputs(req: falcon.Request, declared: Operation) -> dict[str, Any]:
+    body = declared.body
+    if body is None:
+        return {} if declared.query is None else {"options": _parse_query(req, declared.query)}
+    kind = media_type(req)
+    if isinstance(body, Document):
+        return _document_inputs(req, declared.query, body, kind)
+    if kind != JSON:
+        raise MediaTypeRejected("Content-Type", f"send {JSON}, not {kind or 'nothing'}")
+    inputs: dict[str, Any] = {"body": _parse_json(body, read_body(req, JSON_LIMIT))}
+    if declared.query is not None:
+        inputs["options"] = _parse_query(req, declared.query)
+    return inputs
+
+
+def _document_inputs(req: falcon.Request, query: type[BaseModel] | None, body: Document, kind: str) -> dict[str, Any]:
+    inputs: dict[str, Any] = {} if body.also is None else {"body": None}
+    if kind == MULTIPART and body.multipart:
+        document, options, parts = parse_multipart(req, read_body(req, body.limit), body.parts)
+        inputs["document"] = document
+        if body.parts:
+            inputs["parts"] = parts
+        if query is not None:
+            inputs["options"] = _parse_json(query, options) if options is not None else _parse_query(req, query)
+        return inputs
+    if kind == JSON and body.also is not None:
+        inputs = {"document": None, "body": _parse_json(body.also, read_body(req, JSON_LIMIT))}
+        return inputs if query is None else {**inputs, "options": None}
+    if not body.takes(kind):
+        wanted = [*body.media_types, *([MULTIPART] if body.multipart else []), *([JSON] if body.also else [])]
+        raise MediaTypeRejected("Content-Type", f"send {' or '.join(wanted)}, not {kind or 'nothing'}")
+    if query is not None:
+        inputs["options"] = _parse_query(req, query)
+    inputs["document"] = read_body(req, body.limit)
+    if body.parts:
+        inputs["parts"] = {}
+    return inputs
+
+
+def _parse_query(req: falcon.Request, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(req.params)
+    except ValidationError as error:
+        raise rejected(error) from error
+
+
+def _parse_json(model: type[Model], data: bytes) -> Model:
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise rejected(error) from error
+
+
+def rejected(error: ValidationError) -> Rejected:
+    """Every field pydantic found wrong, as one Rejected; the values themselves are left out, they may be secret."""
+    violations = [
+        Violation(".".join(str(step) for step in item["loc"]) or "body", item["msg"])
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    return Rejected.all(violations)

@@ -1,0 +1,53 @@
+"""The API reference: the OpenAPI document as JSON, and as a page to read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import falcon
+import jinja2
+
+from audit.log import Actor
+from web.operation import PUBLIC, operation
+
+_CSP = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+
+class Reference:
+    """``/v1/openapi.json``."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._json = json.dumps(document, ensure_ascii=False).encode()
+
+    @operation(roles=PUBLIC, summary="This reference as an OpenAPI 3.1 document", tag="reference", returns="application/json")
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, *, actor: Actor) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer the document."""
+        resp.content_type = "application/json"
+        resp.data = self._json
+
+
+class ReferencePage:
+    """``/docs``: the same document, rendered on the server; the page loads nothing but its own style sheet."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("web"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        operations: dict[str, list[dict[str, Any]]] = {}
+        for path, item in document["paths"].items():
+            for method, described in item.items():
+                operations.setdefault(described["tags"][0], []).append({"path": path, "method": method.upper(), **described})
+        page = environment.get_template("docs.html")
+        self._html = page.render(info=document["info"], operations=operations, schemas=document["components"].get("schemas", {}))
+
+    @operation(roles=PUBLIC, summary="This reference as a page", tag="reference", returns="text/html")
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, *, actor: Actor) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer the page."""
+        resp.content_type = "text/html; charset=utf-8"
+        resp.set_header("Content-Security-Policy", _CSP)
+        resp.text = self._html

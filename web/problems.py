@@ -1,0 +1,93 @@
+"""Errors to RFC 9457 problem documents: the only place that knows which HTTP status an error becomes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import Any, Final, NoReturn
+
+import falcon
+
+from core import errors
+
+MEDIA_TYPE: Final = "application/problem+json"
+STATUS: Final[dict[type[errors.CondauError], int]] = {
+    errors.Rejected: 422,
+    errors.Malformed: 400,
+    errors.MediaTypeRejected: 415,
+    errors.TooLarge: 413,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.TooMany: 429,
+    errors.Unavailable: 503,
+}
+_log = logging.getLogger("condau.error")
+
+
+def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
+    """Make every error of ``app`` a problem document."""
+    app.add_error_handler(Exception, _answer_bug)
+    app.add_error_handler(falcon.HTTPError, _answer_http_error)
+    app.add_error_handler(errors.CondauError, _answer_error)
+
+
+def status_of(error: type[errors.CondauError]) -> int:
+    """The HTTP status of an error type, its nearest ancestor's where it has none of its own."""
+    return next(STATUS[kind] for kind in error.__mro__ if kind in STATUS)
+
+
+def type_of(error: type[errors.CondauError]) -> str:
+    """The problem type URI of an error type."""
+    return "urn:condau:problem:" + re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
+
+
+def title_of(error: type[errors.CondauError]) -> str:
+    """The problem title: the first line of the error's docstring."""
+    return (error.__doc__ or error.__name__).strip().partition("\n")[0]
+
+
+def _answer_error(req: falcon.Request, resp: falcon.Response, error: errors.CondauError, _: Any) -> None:
+    kind = type(error)
+    body: dict[str, Any] = {"type": type_of(kind), "title": title_of(kind), "status": status_of(kind), "detail": error.detail}
+    if isinstance(error, errors.Rejected):
+        body["violations"] = [{"field": item.field, "message": item.message} for item in error.violations]
+    if isinstance(error, errors.NotFound):
+        body["violations"] = [{"field": error.field, "message": error.detail}]
+    if isinstance(error, errors.Unauthenticated):
+        resp.set_header("WWW-Authenticate", "Bearer")
+    if isinstance(error, errors.TooMany | errors.Unavailable):
+        resp.set_header("Retry-After", str(error.retry_after))
+    if isinstance(error, errors.Unavailable):
+        cause = repr(error.__cause__)
+        _log.warning("unavailable", extra={"fields": {"request_id": req.context.request_id, "part": error.part, "cause": cause}})
+    _send(req, resp, body)
+
+
+def _answer_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _: Any) -> None:
+    for name, value in dict(error.headers or {}).items():
+        resp.set_header(name, value)
+    slug = re.sub(r"[^a-z]+", "-", (error.title or "error").lower().lstrip("0123456789 ")).strip("-")
+    detail = error.description or f"{req.method} {req.path}"
+    _send(req, resp, {"type": f"urn:condau:problem:{slug}", "title": error.title, "status": error.status_code, "detail": detail})
+
+
+def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, _: Any) -> None:
+    _log.error("bug", exc_info=error, extra={"fields": {"request_id": req.context.request_id, "path": req.path}})
+    detail = "this is a fault of ours; the request id finds it in the log"
+    _send(req, resp, {"type": "urn:condau:problem:internal", "title": "Internal error", "status": 500, "detail": detail})
+
+
+def _send(req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> None:
+    resp.status = body["status"]
+    resp.content_type = MEDIA_TYPE
+    resp.data = json.dumps({**body, "request_id": req.context.request_id}, ensure_ascii=False).encode()
+    resp.text = None
+    resp.stream = None
+
+
+def refuse_route(req: falcon.Request, _resp: falcon.Response) -> NoReturn:
+    """The sink for paths nobody serves."""
+    raise errors.NotFound("path", f"nothing is served at {req.path}; the reference is at /docs")
