@@ -137,7 +137,7 @@ class CmsSigner:
         self._digest_algorithm = _tlv(
             AlgorithmIdentifier(algorithm=ObjectIdentifier(_DIGESTS[self.hash_algorithm.name]), parameters=None)
         )
-        self._signature_algorithm = _tlv(_signature_algorithm(key, self.hash_algorithm.name))
+        self._signature_algorithm = _tlv(signature_algorithm(key, self.hash_algorithm.name))
         issuer = asn1.decode_der(asn1.TLV, certificate.issuer.public_bytes())
         self._identifier = _tlv(_IssuerAndSerial(issuer=issuer, serial=certificate.serial_number))
         self._signing_certificate = _attribute(SIGNING_CERTIFICATE_V2, _signing_certificate(certificate))
@@ -199,13 +199,29 @@ class CmsSigner:
         return asn1.encode_der(_ContentInfo(type=ObjectIdentifier(ID_SIGNED_DATA), content=signed))
 
 
-def fitting_hash(key: object) -> hashes.HashAlgorithm:
+def fitting_hash(key: object) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
     """The hash that goes with a public key: SHA-384 for P-384, SHA-512 for P-521 and Ed25519, SHA-256 for the rest."""
     if isinstance(key, ed25519.Ed25519PublicKey):
         return hashes.SHA512()
     if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size > 256:
         return hashes.SHA384() if key.key_size <= 384 else hashes.SHA512()
     return hashes.SHA256()
+
+
+def signature_algorithm(key: object, hash_name: str) -> AlgorithmIdentifier:
+    """The identifier of a signature by ``key``'s private key over ``sha256``, ``sha384`` or ``sha512`` (RFC 5754, RFC 8419).
+
+    Raises ValueError for a key of another kind, and for Ed25519 with a hash other than SHA-512.
+    """
+    if isinstance(key, rsa.RSAPublicKey):
+        return AlgorithmIdentifier(algorithm=ObjectIdentifier(_RSA[hash_name]), parameters=asn1.Null())  # RFC 5754, 3.2
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return AlgorithmIdentifier(algorithm=ObjectIdentifier(_ECDSA[hash_name]), parameters=None)  # RFC 5754, 3.3
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise ValueError("only RSA, EC and Ed25519 keys sign CMS here")  # noqa: TRY004 - what a certificate holds is data
+    if hash_name != "sha512":
+        raise ValueError("Ed25519 signs CMS with SHA-512 only (RFC 8419, 3.1)")
+    return AlgorithmIdentifier(algorithm=ObjectIdentifier(_ED25519), parameters=None)
 
 
 def sign_attributes(key: SigningKey, attributes: bytes, hash_algorithm: hashes.HashAlgorithm) -> bytes:
@@ -257,18 +273,6 @@ def _verify(certificate: x509.Certificate, signature: bytes, data: bytes, hash_a
         key.verify(signature, data)
     else:
         raise ValueError("the certificate's key is of no kind this builder signs with")  # noqa: TRY004 - bytes, not a caller's type
-
-
-def _signature_algorithm(key: object, hash_name: str) -> AlgorithmIdentifier:
-    if isinstance(key, rsa.RSAPublicKey):
-        return AlgorithmIdentifier(algorithm=ObjectIdentifier(_RSA[hash_name]), parameters=asn1.Null())  # RFC 5754, 3.2
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return AlgorithmIdentifier(algorithm=ObjectIdentifier(_ECDSA[hash_name]), parameters=None)  # RFC 5754, 3.3
-    if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise ValueError("only RSA, EC and Ed25519 keys sign CMS here")  # noqa: TRY004 - what a certificate holds is data
-    if hash_name != "sha512":
-        raise ValueError("Ed25519 signs CMS with SHA-512 only (RFC 8419, 3.1)")
-    return AlgorithmIdentifier(algorithm=ObjectIdentifier(_ED25519), parameters=None)
 
 
 def _signing_certificate(certificate: x509.Certificate) -> _SigningCertificateV2:

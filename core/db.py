@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -69,6 +70,8 @@ class Database:
         waits for SQLite's lock."""
         self.url = sa.make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._busy_seconds = busy_seconds
+        self._turn = threading.Lock()
         if self.is_sqlite:
             self.engine = sa.create_engine(self.url, connect_args={"timeout": busy_seconds}, pool_size=pool_size)
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
@@ -90,8 +93,21 @@ class Database:
         On SQLite the write lock is taken at the first statement (BEGIN IMMEDIATE), so that two writers queue instead of
         failing half way. On PostgreSQL it is READ COMMITTED: lock the row (``with_for_update``) that must not move.
         """
-        with _typed_outage(), Session(self._writer, expire_on_commit=False) as db, db.begin():
+        with self._turn_to_write(), _typed_outage(), Session(self._writer, expire_on_commit=False) as db, db.begin():
             yield db
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """On SQLite the threads of a process queue here: its own lock is polled, which under load starves somebody."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=self._busy_seconds):
+            raise Unavailable("database", "too many are waiting to write")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Close every pooled connection."""

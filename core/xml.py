@@ -16,7 +16,7 @@ from lxml.etree import _ElementTree as Tree
 
 from core.errors import Malformed, Rejected, TooLarge
 
-__all__ = ["Element", "Tree", "check_unique_ids", "elements_by_id", "parse_xml", "path_of"]
+__all__ = ["Element", "Tree", "check_unique_ids", "copy_subtree", "elements_by_id", "parse_xml", "path_of"]
 
 MAX_DEPTH = 200
 """Elements inside one another; libxml2 itself stops at 256."""
@@ -26,6 +26,7 @@ _ENCODINGS = {"utf-8", "utf-16", "us-ascii", "iso-8859-1"}  # those that both pa
 _XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
 _MAX_POSITION = 1000
 _ID_NAMES = ("Id", "ID", "id", _XML_ID)
+_WITH_ID = etree.XPath("//*[@Id or @ID or @id or @xml:id]")
 
 
 class _Guard:
@@ -75,14 +76,25 @@ def parse_xml(document: bytes) -> Tree:
     version, too deep) or TooLarge, each naming the field ``document``.
     """
     _Guard().run(document)
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, strip_cdata=False, collect_ids=False
-    )
     try:
-        tree = etree.fromstring(document, parser).getroottree()
+        return etree.fromstring(document, _parser()).getroottree()
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
         raise Malformed("document", f"not well-formed XML ({error}): send the document as its program wrote it") from error
-    return tree
+
+
+def copy_subtree(element: Element) -> Tree:
+    """``element`` with all below it as a document of its own, every namespace that is in scope declared at its root.
+
+    Written and read again: libxml2's canonical form of a subtree in place is wrong where a default namespace is inherited
+    (it gives grandchildren an ``xmlns=""``), that of a whole document is right.
+    """
+    return etree.fromstring(etree.tostring(element, encoding="UTF-8", with_tail=False), _parser()).getroottree()
+
+
+def _parser() -> etree.XMLParser:
+    return etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, strip_cdata=False, collect_ids=False
+    )
 
 
 def elements_by_id(tree: Tree) -> dict[str, list[Element]]:
@@ -91,7 +103,7 @@ def elements_by_id(tree: Tree) -> dict[str, list[Element]]:
     A caller that means one element and finds two refuses. Values are compared, never pasted into an expression.
     """
     found: dict[str, list[Element]] = {}
-    for element in tree.iter("*"):
+    for element in _identified(tree):
         for value in {element.get(name) for name in _ID_NAMES} - {None}:
             found.setdefault(str(value), []).append(element)
     return found
@@ -103,11 +115,16 @@ def check_unique_ids(tree: Tree) -> None:
     Plain ``id`` is left alone: without a DTD it is data more often than an identifier, and nothing of ours refers to it.
     """
     seen: set[str] = set()
-    for element in tree.iter("*"):
+    for element in _identified(tree):
         for value in {element.get("Id"), element.get(_XML_ID)} - {None}:
             if value in seen:
                 raise Rejected("document", f"two elements have the Id {value!r}: what a signature refers to must be unique")
             seen.add(str(value))
+
+
+def _identified(tree: Tree) -> list[Element]:
+    found = _WITH_ID(tree)
+    return [element for element in found if isinstance(element, Element)] if isinstance(found, list) else []
 
 
 def path_of(element: Element) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import socket
+import time
 from typing import Any, Final
 
 import falcon
@@ -12,7 +14,11 @@ from falcon.media.multipart import MultipartParseError
 from core.errors import Malformed, Rejected, TooLarge
 
 MULTIPART: Final = "multipart/form-data"
-_CHUNK: Final = 1 << 18
+PATIENCE: Final = 20.0
+"""Seconds a sender may stall before its request is given up: it holds a thread meanwhile."""
+SLOWEST: Final = 50_000
+"""Bytes a second below which a sender that does not stall is given up as well, once its patience is used up."""
+_CHUNK: Final = 1 << 16
 _OPTIONS_LIMIT: Final = 100_000
 _PARTS_LIMIT: Final = 16
 
@@ -26,7 +32,7 @@ def read_body(req: falcon.Request, limit: int | None = None) -> bytes:
     """The whole body.
 
     Raises TooLarge as soon as it is known to exceed ``limit`` or the server's own (``req.context.body_limit``), and
-    Malformed when it ends before the length it announced.
+    Malformed when it ends before the length it announced, stalls or crawls.
     """
     most: int = min(req.context.body_limit, limit or req.context.body_limit)
     announced = req.content_length
@@ -37,22 +43,29 @@ def read_body(req: falcon.Request, limit: int | None = None) -> bytes:
     stream = req.env["wsgi.input"] if announced is None else req.bounded_stream
     chunks: list[bytes] = []
     size = 0
+    began = time.monotonic()
+    connection: socket.socket | None = req.env.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(PATIENCE)
     try:
         while chunk := stream.read(min(_CHUNK, most + 1 - size)):
             chunks.append(chunk)
             size += len(chunk)
             if size > most:
                 raise _too_large(most)
-    except OSError as error:  # what gunicorn raises for a broken chunk or a lost connection
+            if time.monotonic() - began > PATIENCE + size / SLOWEST:
+                raise _cut_off()
+    except OSError as error:  # what gunicorn raises for a broken chunk, a stalled or a lost connection
         raise _cut_off() from error
+    finally:
+        if connection is not None:
+            connection.settimeout(None)
     if announced is not None and size < announced:
         raise _cut_off()
     return b"".join(chunks)
 
 
-def parse_multipart(
-    req: falcon.Request, body: bytes, further: tuple[str, ...]
-) -> tuple[bytes, bytes | None, dict[str, bytes]]:
+def parse_multipart(req: falcon.Request, body: bytes, further: tuple[str, ...]) -> tuple[bytes, bytes | None, dict[str, bytes]]:
     """The parts ``document``, ``options`` (None when left out) and those named in ``further``; no others are taken."""
     found: dict[str, bytes] = {}
     handler = MultipartFormHandler()
@@ -87,4 +100,4 @@ def _too_large(most: int) -> TooLarge:
 
 
 def _cut_off() -> Malformed:
-    return Malformed("body", "ended before the announced length; nothing was done: send it again")
+    return Malformed("body", "ended before the announced length, or came too slowly; nothing was done: send it again")

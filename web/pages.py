@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import falcon
 import jinja2
+from markupsafe import Markup, escape
 
 from audit.log import Actor
 from web.operation import PUBLIC, operation
@@ -38,6 +40,7 @@ class ReferencePage:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        environment.filters["code"] = _mark_code
         operations: dict[str, list[dict[str, Any]]] = {}
         for path, item in document["paths"].items():
             for method, described in item.items():
@@ -51,3 +54,8 @@ class ReferencePage:
         resp.content_type = "text/html; charset=utf-8"
         resp.set_header("Content-Security-Policy", _CSP)
         resp.text = self._html
+
+
+def _mark_code(text: str) -> Markup:
+    """Text as HTML, with what stands between backticks as code."""
+    return Markup(re.sub(r"`+([^`]+)`+", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just before

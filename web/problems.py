@@ -88,6 +88,6 @@ def _send(req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> N
     resp.stream = None
 
 
-def refuse_route(req: falcon.Request, _resp: falcon.Response) -> NoReturn:
+def refuse_route(req: falcon.Request, resp: falcon.Response, **_: Any) -> NoReturn:  # noqa: ARG001 - Falcon's signature
     """The sink for paths nobody serves."""
     raise errors.NotFound("path", f"nothing is served at {req.path}; the reference is at /docs")

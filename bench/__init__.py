@@ -1,0 +1,1 @@
+"""Measuring Condau (`make bench`) and torturing it (`make torture`)."""

@@ -1,0 +1,153 @@
+"""``make bench``: what Condau does a second, as ratios to a bare baseline measured in the same run.
+
+Absolute figures are those of one machine on one day; only the ratios travel. Every rate over HTTP is of the service as it is
+shipped, with the record and the audit log on, driven by wrk from the same machine (so the two cores are shared).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509 import ocsp
+from rfc3161_client import TimestampRequestBuilder
+
+from audit.log import SYSTEM, Actor
+from bench.load import SAMPLE_PDF, make_csr
+from bench.pyhanko_signer import sign_with_pyhanko
+from bench.wrk import Rate, measure
+from bootstrap import build
+from core.config import load_config
+from hsm.keys import KeySpec
+from pki.certificates import Identity, service_certificate, signing_identity
+from signer.options import PdfOptions
+from tests.service import Service
+
+
+def main() -> int:
+    """Measure everything and print it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=8, help="of each measurement")
+    seconds = parser.parse_args().seconds
+    with tempfile.TemporaryDirectory(prefix="condau-bench-") as folder:
+        service = Service(Path(folder))
+        service.condau("init", "--development")
+        bench = Bench(service, seconds)
+        for step in (bench.timestamps, bench.pdf, bench.certificates, bench.statuses):
+            step()
+    return 0
+
+
+class Bench:
+    """One run: each step starts the service where it needs it and prints its lines."""
+
+    def __init__(self, service: Service, seconds: int) -> None:
+        self._service = service
+        self._seconds = seconds
+
+    def timestamps(self) -> None:
+        """Time-stamps over HTTP against bare signatures with the same key, RSA-2048 and P-256."""
+        query = TimestampRequestBuilder().data(b"bench").nonce(nonce=False).build().as_bytes()
+        for name, spec in (("P-256", KeySpec.P_256), ("RSA-2048", KeySpec.RSA_2048)):
+            label = self._new_unit(spec)
+            one, two = self._bare(label, 1), self._bare(label, 2)
+            self._service.start()
+            empty = measure(f"{self._service.url}/healthz", seconds=self._seconds)
+            rate = self._post("/tsa", query, "application/timestamp-query")
+            self._service.stop()
+            print(f"\nTime-stamps, {name}")
+            print(f"  bare python-pkcs11, 1 process     {one:9.0f} signatures/s")
+            print(f"  bare python-pkcs11, 2 processes   {two:9.0f} signatures/s")
+            print(f"  the server on an empty handler    {empty.per_second:9.0f} requests/s")
+            _print_rate("time-stamps over HTTP", rate)
+            print(f"  ratio to bare, 2 processes        {rate.per_second / two:9.2f}")
+            print(f"  ratio to the empty handler        {rate.per_second / empty.per_second:9.2f}")
+
+    def pdf(self) -> None:
+        """PDF signatures against plain pyHanko with the same key on the same file, one thread each; then over HTTP."""
+        services = build(load_config(self._service.home))
+        with services.database.read() as db:
+            identity = signing_identity(db, client="demo-client", signer=None, at=services.now())
+        key = services.token.key(identity.key_label)
+        actor = Actor("demo-client", "client", "bench")
+        options = PdfOptions(level="B-B")
+        ours = self._loop(lambda: services.signer.sign_pdf(SAMPLE_PDF, options, actor))
+        theirs = self._loop(lambda: sign_with_pyhanko(SAMPLE_PDF, identity, key))
+        services.close()
+        self._service.start()
+        over_http = {level: self._sign_over_http(level) for level in ("B-B", "B-T")}
+        self._service.stop()
+        print("\nPDF signatures, P-256")
+        print(f"  plain pyHanko, 1 thread           {theirs:9.1f} B-B/s")
+        print(f"  Condau, recorded, 1 thread        {ours:9.1f} B-B/s")
+        print(f"  ratio to plain pyHanko            {ours / theirs:9.2f}")
+        for level, rate in over_http.items():
+            _print_rate(f"{level} over HTTP", rate)
+
+    def certificates(self) -> None:
+        """Certificates from one CSR over HTTP, each drafted, written ahead, signed, checked and recorded."""
+        self._service.start()
+        path = "/v1/certificates?profile=device&subscriber=demo-device"
+        rate = self._post(path, make_csr(), "application/pkcs10", key="admin")
+        self._service.stop()
+        print("\nCertificates, P-384 issuer")
+        _print_rate("certificates over HTTP", rate)
+
+    def statuses(self) -> None:
+        """OCSP answers over HTTP, each signed and recorded."""
+        services = build(load_config(self._service.home))
+        with services.database.read() as db:
+            identity: Identity = service_certificate(db, "tsa", services.now())
+        services.close()
+        builder = ocsp.OCSPRequestBuilder().add_certificate(identity.certificate, identity.chain[0], hashes.SHA1())  # noqa: S303 - what clients send
+        self._service.start()
+        rate = self._post("/ocsp", builder.build().public_bytes(serialization.Encoding.DER), "application/ocsp-request")
+        self._service.stop()
+        print("\nOCSP")
+        _print_rate("answers over HTTP", rate)
+
+    def _new_unit(self, spec: KeySpec) -> str:
+        """A new time-stamping unit, which is used from then on; the label of its key."""
+        services = build(load_config(self._service.home))
+        with services.database.read() as db:
+            subject = service_certificate(db, "tsa", services.now()).certificate.subject
+        services.ca.issue_service(profile="tsa", subject=subject, issuer="issuing", spec=spec, actor=SYSTEM)
+        with services.database.read() as db:
+            label = service_certificate(db, "tsa", services.now()).key_label
+        services.close()
+        return label
+
+    def _bare(self, label: str, processes: int) -> float:
+        command = [sys.executable, "-m", "bench.bare", str(self._service.home), label, str(self._seconds)]
+        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+        return sum(float(process.communicate()[0]) for process in running)
+
+    def _loop(self, act: Callable[[], object]) -> float:
+        act()  # what is made once is made now
+        count, began = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - began) < self._seconds:
+            act()
+            count += 1
+        return count / elapsed
+
+    def _sign_over_http(self, level: str) -> Rate:
+        return self._post(f"/v1/signatures/pdf?level={level}", SAMPLE_PDF, "application/pdf", key="client")
+
+    def _post(self, path: str, body: bytes, kind: str, *, key: str | None = None) -> Rate:
+        headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {self._service.api_key(key)}"} if key else {})
+        return measure(self._service.url + path, seconds=self._seconds, body=body, headers=headers)
+
+
+def _print_rate(name: str, rate: Rate) -> None:
+    refused = f"   {rate.refused} REFUSED" if rate.refused else ""
+    print(f"  {name:32}  {rate.per_second:9.1f}/s   median {rate.median:6.1f} ms   p99 {rate.p99:6.1f} ms{refused}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Wiring: the one place where configuration becomes objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+
+from core.clock import Now, system_now
+from core.config import Config
+from core.db import Database
+from core.errors import Unavailable
+from core.housekeeping import Task
+from hsm.token import Token
+from migrations.schema import is_current
+from pki.ca import CertificateAuthority
+from pki.crl import CrlPublisher
+from pki.ocsp import OcspResponder
+from signer.service import Signer
+from tsa.authority import TimestampAuthority
+from verifier.service import Verifier
+from web.health import Check
+
+UNDECIDED_AFTER: Final = timedelta(minutes=2)
+"""An intent older than this belongs to a process that is gone: no request lives so long. Should one, its result is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything the API and the command line work with."""
+
+    config: Config
+    database: Database
+    token: Token
+    now: Now
+    ca: CertificateAuthority
+    crl: CrlPublisher
+    ocsp: OcspResponder
+    tsa: TimestampAuthority
+    signer: Signer
+    verifier: Verifier
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What must work for the service to be ready."""
+        return {"database": self._check_database, "hsm": self.token.probe}
+
+    @property
+    def housekeeping(self) -> Mapping[str, Task]:
+        """What is done without being asked."""
+        return {"reconcile": lambda: self.reconcile(self.now() - UNDECIDED_AFTER), "crl": self.crl.refresh}
+
+    def reconcile(self, before: datetime) -> int:
+        """Settle every intent written before ``before`` that has no result; returns how many there were."""
+        return self.ca.reconcile(before) + self.crl.reconcile(before) + self.signer.reconcile(before)
+
+    def close(self) -> None:
+        """Give back the token and the database connections."""
+        self.token.close()
+        self.database.close()
+
+    def _check_database(self) -> None:
+        with self.database.read() as db:
+            db.execute(sa.text("SELECT 1"))
+        if not is_current(self.database):
+            raise Unavailable("database", "the schema is not the one this version needs: run `condau init` again")
+
+
+def build(config: Config, *, now: Now = system_now) -> Services:
+    """The services of one process. Nothing is opened yet but the configuration; call it after a fork, never before."""
+    database = Database(config.database_url, pool_size=config.server.threads + 2)
+    token = Token(config.hsm)
+    crl = CrlPublisher(database=database, keys=token, now=now, config=config)
+    tsa = TimestampAuthority(database=database, keys=token, now=now, config=config.tsa)
+    return Services(
+        config=config,
+        database=database,
+        token=token,
+        now=now,
+        ca=CertificateAuthority(database=database, keys=token, now=now, config=config, crl=crl),
+        crl=crl,
+        ocsp=OcspResponder(database=database, keys=token, now=now, config=config),
+        tsa=tsa,
+        signer=Signer(database=database, keys=token, now=now, stamp=tsa.stamp),
+        verifier=Verifier(database=database, now=now),
+    )

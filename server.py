@@ -1,0 +1,87 @@
+"""Serving: gunicorn over the API, each worker with its own login to the token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
+
+from api import create_app
+from bootstrap import Services, build
+from core.config import Config
+from core.housekeeping import Housekeeper
+from core.logs import JsonLines, configure_logs
+
+GRACE_SECONDS = 10
+"""How long a worker that is told to stop may finish what it began."""
+
+
+class Server(BaseApplication):
+    """Runs until SIGTERM or SIGINT.
+
+    The application is built in each worker, after the fork: PKCS#11 leaves a module undefined in a forked child.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._services: Services | None = None
+        self._housekeeper: Housekeeper | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Hand gunicorn its settings; it reads no file, environment or command line of its own."""
+        server = self._config.server
+        settings: dict[str, Any] = {
+            "bind": f"{server.host}:{server.port}",
+            "workers": server.workers,
+            "threads": server.threads,
+            "worker_class": "gthread",
+            "graceful_timeout": GRACE_SECONDS,
+            "timeout": 120,
+            "keepalive": 5,
+            "control_socket_disable": True,  # nobody asked for a second way in
+            "logconfig_dict": _gunicorn_logs(),
+            "post_worker_init": self._begin_housekeeping,
+            "worker_exit": self._give_back,
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """The application of one worker."""
+        configure_logs()
+        self._services = build(self._config)
+        return create_app(self._services)
+
+    def _begin_housekeeping(self, _worker: Worker) -> None:
+        assert self._services is not None  # noqa: S101 - gunicorn calls load() first
+        self._housekeeper = Housekeeper(self._services.housekeeping)
+        self._housekeeper.start()
+
+    def _give_back(self, _arbiter: Arbiter, _worker: Worker) -> None:
+        if self._housekeeper is not None:
+            self._housekeeper.stop()
+        if self._services is not None:
+            self._services.close()
+
+
+def serve(config: Config) -> None:
+    """Serve until stopped; does not return."""
+    Server(config).run()
+
+
+def _gunicorn_logs() -> dict[str, Any]:
+    """Gunicorn's own log in the same JSON lines as ours."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JsonLines}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+        "root": {"handlers": ["stderr"], "level": "INFO"},
+        "loggers": {
+            "gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True},
+            "gunicorn.access": {"handlers": [], "propagate": False},
+        },
+    }

@@ -1,0 +1,97 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from core.db import Database, sqlite_url
+from migrations.schema import upgrade
+from tests.postgresql import Cluster
+from tests.software_keys import SoftwareKeys
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def move(self, **by: float) -> None:
+        """Move it by a timedelta's keywords."""
+        self.at += timedelta(**by)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Starts at the real present, in whole seconds."""
+    return Clock(datetime.now(UTC).replace(microsecond=0))
+
+
+@pytest.fixture
+def keys() -> SoftwareKeys:
+    """An empty store of software keys."""
+    return SoftwareKeys()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite", help="where the tests keep their data")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of this process's own (with xdist each worker has one)."""
+    cluster = Cluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of the kind asked for with ``--database``."""
+    if request.config.getoption("--database") == "sqlite":
+        yield sqlite_url(tmp_path / "condau.sqlite3")
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    url = cluster.create_database()
+    yield url
+    cluster.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a database that the migrations have brought to its schema: made once, copied for each test."""
+    if request.config.getoption("--database") == "sqlite":
+        url = sqlite_url(tmp_path_factory.mktemp("template") / "condau.sqlite3")
+    else:
+        url = request.getfixturevalue("cluster").create_database()
+    database = Database(url)
+    upgrade(database)
+    database.close()
+    return url
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path, template: str) -> Iterator[Database]:
+    """A fresh database with the schema of this version, as the migrations make it."""
+    if request.config.getoption("--database") == "sqlite":
+        copy = tmp_path / "condau.sqlite3"
+        shutil.copy(str(make_url(template).database), copy)
+        database = Database(sqlite_url(copy))
+        yield database
+        database.close()
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    url = cluster.create_database(template)
+    database = Database(url)
+    yield database
+    database.close()
+    cluster.drop_database(url)

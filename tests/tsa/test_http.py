@@ -1,0 +1,80 @@
+"""/tsa behind the HTTP shell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+import pytest
+from falcon import testing
+
+from core.db import Database
+from core.errors import Unavailable
+from tests.tsa.requests import query
+from tsa.authority import TimestampAuthority
+from tsa.http import QUERY_LIMIT, QUERY_TYPE, REPLY_TYPE, Timestamps
+from web import problems
+from web.access import ApiKeys, Shell
+
+
+def make_app(authority: TimestampAuthority, database: Database) -> Any:
+    app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=database), body_limit=1_000_000)])
+    problems.install(app)
+    app.add_route("/tsa", Timestamps(authority=authority))
+    return app
+
+
+@pytest.fixture
+def client(authority: TimestampAuthority, database: Database) -> testing.TestClient:
+    return testing.TestClient(make_app(authority, database))
+
+
+def post(client: testing.TestClient, body: bytes, kind: str | None = QUERY_TYPE) -> Any:
+    return client.simulate_post("/tsa", body=body, headers={} if kind is None else {"Content-Type": kind})
+
+
+def test_anybody_gets_a_timestamp(client: testing.TestClient) -> None:
+    """RFC 3161, 3.4."""
+    answer = post(client, query())
+    assert (answer.status_code, answer.headers["content-type"]) == (200, REPLY_TYPE)
+    assert answer.content.startswith(b"\x30\x82")
+    assert bytes.fromhex("300302010030") in answer.content  # granted, with a timestamp after it
+
+
+def test_a_refusal_has_status_200_too(client: testing.TestClient) -> None:
+    answer = post(client, b"not DER")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, REPLY_TYPE)
+    assert answer.content.endswith(bytes.fromhex("03020204"))  # bit 5, badDataFormat
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "application/octet-stream", "application/timestamp-reply", "multipart/form-data; boundary=b"]
+)
+def test_another_media_type_is_a_problem(client: testing.TestClient, kind: str | None) -> None:
+    answer = post(client, query(), kind)
+    assert answer.status_code == 415
+    assert QUERY_TYPE in answer.json["detail"]
+
+
+def test_parameters_of_the_media_type_do_no_harm(client: testing.TestClient) -> None:
+    assert post(client, query(), "Application/Timestamp-Query; charset=utf-8").status_code == 200
+
+
+@pytest.mark.parametrize(("size", "status"), [(QUERY_LIMIT, 200), (QUERY_LIMIT + 1, 413)])
+def test_the_body_is_bounded(client: testing.TestClient, size: int, status: int) -> None:
+    assert post(client, bytes(size)).status_code == status
+
+
+def test_an_outage_asks_to_come_back(
+    client: testing.TestClient, authority: TimestampAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> bytes:
+        raise Unavailable("hsm", "the HSM is away", retry_after=2)
+
+    monkeypatch.setattr(authority, "_issue", away)
+    answer = post(client, query())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_get_is_not_for_time_stamping(client: testing.TestClient) -> None:
+    assert client.simulate_get("/tsa").status_code == 405

@@ -1,0 +1,1 @@
+"""The time-stamping authority: requests, timestamps and the record of them (RFC 3161)."""
