@@ -22,6 +22,7 @@ def rate(home: Path, label: str, seconds: float) -> float:
     token = pkcs11.lib(str(config.module)).get_token(token_label=config.token_label)
     with token.open(user_pin=config.pin_file.read_text().strip()) as session:
         key = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=label)
+        assert isinstance(key, pkcs11.SignMixin)
         elliptic = key.key_type == pkcs11.KeyType.EC
         mechanism = pkcs11.Mechanism.ECDSA if elliptic else pkcs11.Mechanism.RSA_PKCS
         data = bytes(32) if elliptic else bytes.fromhex("3031300d060960864801650304020105000420") + bytes(32)

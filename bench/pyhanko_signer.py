@@ -8,11 +8,11 @@ from asn1crypto import x509 as asn1_x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign.fields import SigSeedSubFilter
-from pyhanko.sign.general import SimpleCertificateStore
 from pyhanko.sign.signers import PdfSignatureMetadata, PdfSigner
 from pyhanko.sign.signers.pdf_cms import Signer
+from pyhanko_certvalidator.registry import SimpleCertificateStore
 
-from core.cms import fitting_hash, sign_attributes
+from core.signatures import fitting_hash, sign
 from hsm.keys import PrivateKey
 from pki.certificates import Identity
 
@@ -29,7 +29,7 @@ class _KeySigner(Signer):
         self._key = key
 
     async def async_sign_raw(self, data: bytes, digest_algorithm: str, dry_run: bool = False) -> bytes:  # noqa: ARG002 - pyHanko's signature
-        return bytes(80) if dry_run else sign_attributes(self._key, data, fitting_hash(self._identity.certificate.public_key()))
+        return bytes(80) if dry_run else sign(self._key, data, fitting_hash(self._identity.certificate.public_key()))
 
 
 def sign_with_pyhanko(document: bytes, identity: Identity, key: PrivateKey) -> bytes:

@@ -3,7 +3,7 @@
     signer = CmsSigner(certificate)                                     # or CmsSigner(certificate, hashes.SHA512())
     digest = signer.digest(content)                                     # or whatever hashed the document
     attributes = signer.build_attributes(content_type=ID_DATA, message_digest=digest)
-    signature = sign_attributes(key, attributes, signer.hash_algorithm)
+    signature = sign(key, attributes, signer.hash_algorithm)              # core.signatures
     der = signer.build_signed_data(attributes, signature, content_type=ID_DATA, content=None, certificates=[certificate, *chain])
     check_signed_data(der, certificate=certificate, message_digest=digest)
 
@@ -16,16 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509 import ObjectIdentifier
 
-SigningKey: TypeAlias = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+from core.signatures import fitting_hash, verify
 
 ID_DATA = "1.2.840.113549.1.7.1"
 ID_SIGNED_DATA = "1.2.840.113549.1.7.2"
@@ -199,15 +199,6 @@ class CmsSigner:
         return asn1.encode_der(_ContentInfo(type=ObjectIdentifier(ID_SIGNED_DATA), content=signed))
 
 
-def fitting_hash(key: object) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
-    """The hash that goes with a public key: SHA-384 for P-384, SHA-512 for P-521 and Ed25519, SHA-256 for the rest."""
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return hashes.SHA512()
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size > 256:
-        return hashes.SHA384() if key.key_size <= 384 else hashes.SHA512()
-    return hashes.SHA256()
-
-
 def signature_algorithm(key: object, hash_name: str) -> AlgorithmIdentifier:
     """The identifier of a signature by ``key``'s private key over ``sha256``, ``sha384`` or ``sha512`` (RFC 5754, RFC 8419).
 
@@ -222,15 +213,6 @@ def signature_algorithm(key: object, hash_name: str) -> AlgorithmIdentifier:
     if hash_name != "sha512":
         raise ValueError("Ed25519 signs CMS with SHA-512 only (RFC 8419, 3.1)")
     return AlgorithmIdentifier(algorithm=ObjectIdentifier(_ED25519), parameters=None)
-
-
-def sign_attributes(key: SigningKey, attributes: bytes, hash_algorithm: hashes.HashAlgorithm) -> bytes:
-    """The signature over the signed attributes: RSA by PKCS #1 v1.5, EC by ECDSA, Ed25519 in its pure form."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(attributes, padding.PKCS1v15(), hash_algorithm)
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(attributes, ec.ECDSA(hash_algorithm))
-    return key.sign(attributes)
 
 
 def check_signed_data(der: bytes, *, certificate: x509.Certificate, message_digest: bytes) -> None:
@@ -258,21 +240,9 @@ def check_signed_data(der: bytes, *, certificate: x509.Certificate, message_dige
     if signed.content.octets is not None and _hash(signed.content.octets, hash_algorithm) != message_digest:
         raise ValueError("the content is not what was digested")
     try:
-        _verify(certificate, signer.signature, asn1.encode_der(signer.signed_attributes), hash_algorithm)
+        verify(certificate.public_key(), signer.signature, asn1.encode_der(signer.signed_attributes), hash_algorithm)
     except InvalidSignature as error:
         raise ValueError("the certificate's public key does not verify the signature") from error
-
-
-def _verify(certificate: x509.Certificate, signature: bytes, data: bytes, hash_algorithm: hashes.HashAlgorithm) -> None:
-    key = certificate.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
-        key.verify(signature, data, padding.PKCS1v15(), hash_algorithm)
-    elif isinstance(key, ec.EllipticCurvePublicKey):
-        key.verify(signature, data, ec.ECDSA(hash_algorithm))
-    elif isinstance(key, ed25519.Ed25519PublicKey):
-        key.verify(signature, data)
-    else:
-        raise ValueError("the certificate's key is of no kind this builder signs with")  # noqa: TRY004 - bytes, not a caller's type
 
 
 def _signing_certificate(certificate: x509.Certificate) -> _SigningCertificateV2:

@@ -12,10 +12,11 @@ from cryptography import x509
 
 from audit.log import Actor, append
 from core.clock import Now
-from core.cms import ID_TST_INFO, CmsSigner, check_signed_data, sign_attributes
+from core.cms import ID_TST_INFO, CmsSigner, check_signed_data
 from core.config import TsaConfig
 from core.db import Database
 from core.errors import NotFound, Rejected, Unavailable
+from core.signatures import sign
 from hsm.keys import KeyStore, PrivateKey
 from pki.certificates import Identity, format_serial, service_certificate
 from tsa.models import Timestamp
@@ -146,7 +147,7 @@ def _sign(unit: _Unit, info: bytes, *, certificates: tuple[x509.Certificate, ...
     signer = unit.signer
     digest = signer.digest(info)
     attributes = signer.build_attributes(content_type=ID_TST_INFO, message_digest=digest)
-    signature = sign_attributes(unit.key, attributes, signer.hash_algorithm)
+    signature = sign(unit.key, attributes, signer.hash_algorithm)
     timestamp = signer.build_signed_data(attributes, signature, content_type=ID_TST_INFO, content=info, certificates=certificates)
     check_signed_data(timestamp, certificate=signer.certificate, message_digest=digest)
     return timestamp

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from core.cms import ID_DATA, ID_TST_INFO, CmsSigner, check_signed_data, fitting_hash, sign_attributes
+from core.cms import ID_DATA, ID_TST_INFO, CmsSigner, check_signed_data
+from core.signatures import fitting_hash, sign
 from hsm.keys import KeySpec, PrivateKey
 from tests.software_keys import make_key
 
@@ -43,11 +44,11 @@ def p256() -> tuple[PrivateKey, x509.Certificate]:
     return key, self_signed(key, hashes.SHA256())
 
 
-def sign(holder: tuple[PrivateKey, x509.Certificate], *, detached: bool, **options: Any) -> bytes:
+def sign_content(holder: tuple[PrivateKey, x509.Certificate], *, detached: bool, **options: Any) -> bytes:
     key, certificate = holder
     signer = CmsSigner(certificate)
     attributes = signer.build_attributes(content_type=ID_DATA, message_digest=signer.digest(CONTENT))
-    signature = sign_attributes(key, attributes, signer.hash_algorithm)
+    signature = sign(key, attributes, signer.hash_algorithm)
     options = {"certificates": [certificate], **options}
     return signer.build_signed_data(attributes, signature, content_type=ID_DATA, content=None if detached else CONTENT, **options)
 
@@ -82,7 +83,7 @@ def test_openssl_verifies_every_kind_of_key_with_its_ess_certificate(
     holder: tuple[PrivateKey, x509.Certificate], detached: bool, tmp_path: Path
 ) -> None:
     """``-cades`` makes openssl demand and compare the ESSCertIDv2 attribute (RFC 5035)."""
-    der = sign(holder, detached=detached)
+    der = sign_content(holder, detached=detached)
     check_signed_data(der, certificate=holder[1], message_digest=CmsSigner(holder[1]).digest(CONTENT))
     if not isinstance(holder[0], ed25519.Ed25519PrivateKey):  # of which openssl 3.0 knows the signature, but not inside CMS
         assert openssl_accepts(der, holder[1], tmp_path, detached=detached)
@@ -93,7 +94,7 @@ def test_openssl_verifies_the_ed25519_signature_over_the_attributes(tmp_path: Pa
     """RFC 8419, 3.1: pure Ed25519 over the DER of the attributes, whose digest is SHA-512."""
     key = make_key(KeySpec.ED25519)
     certificate = self_signed(key, None)
-    (signer,) = cms.ContentInfo.load(sign((key, certificate), detached=True))["content"]["signer_infos"]
+    (signer,) = cms.ContentInfo.load(sign_content((key, certificate), detached=True))["content"]["signer_infos"]
     assert signer["digest_algorithm"]["algorithm"].native == "sha512"
     assert signer["signature_algorithm"].dump().hex() == "300506032b6570"
     (tmp_path / "signed").write_bytes(signer["signed_attrs"].untag().dump())
@@ -105,18 +106,18 @@ def test_openssl_verifies_the_ed25519_signature_over_the_attributes(tmp_path: Pa
 
 @pytest.mark.interop
 def test_openssl_refuses_another_content(p256: tuple[PrivateKey, x509.Certificate], tmp_path: Path) -> None:
-    der = sign(p256, detached=False).replace(CONTENT, CONTENT.replace(b"30", b"31"))
+    der = sign_content(p256, detached=False).replace(CONTENT, CONTENT.replace(b"30", b"31"))
     assert not openssl_accepts(der, p256[1], tmp_path, detached=False)
 
 
 def test_what_is_built_is_what_another_encoder_would_write(holder: tuple[PrivateKey, x509.Certificate]) -> None:
     """asn1crypto, given only the values, encodes the same bytes: lengths, tags and the order of every SET OF are DER's."""
-    der = sign(holder, detached=False)
+    der = sign_content(holder, detached=False)
     assert cms.ContentInfo.load(der, strict=True).dump(force=True) == der
 
 
 def test_the_fields_are_those_of_the_standards(p256: tuple[PrivateKey, x509.Certificate]) -> None:
-    signed = cms.ContentInfo.load(sign(p256, detached=True), strict=True)["content"]
+    signed = cms.ContentInfo.load(sign_content(p256, detached=True), strict=True)["content"]
     (signer,) = signed["signer_infos"]
     assert signed["version"].native == "v1"
     assert signed["encap_content_info"]["content"].native is None
@@ -135,7 +136,7 @@ def test_the_fields_are_those_of_the_standards(p256: tuple[PrivateKey, x509.Cert
 def test_rsa_is_named_with_its_hash_and_null_parameters() -> None:
     """RFC 5754, 3.2."""
     key = make_key(KeySpec.RSA_2048)
-    der = sign((key, self_signed(key, hashes.SHA256())), detached=True)
+    der = sign_content((key, self_signed(key, hashes.SHA256())), detached=True)
     (signer,) = cms.ContentInfo.load(der)["content"]["signer_infos"]
     assert signer["signature_algorithm"].dump().hex() == "300d06092a864886f70d01010b0500"
 
@@ -156,7 +157,7 @@ def test_a_content_other_than_data_makes_it_version_3(p256: tuple[PrivateKey, x5
     """RFC 5652, 5.1."""
     signer = CmsSigner(p256[1])
     attributes = signer.build_attributes(content_type=ID_TST_INFO, message_digest=signer.digest(CONTENT))
-    signature = sign_attributes(p256[0], attributes, signer.hash_algorithm)
+    signature = sign(p256[0], attributes, signer.hash_algorithm)
     der = signer.build_signed_data(attributes, signature, content_type=ID_TST_INFO, content=CONTENT, certificates=[])
     signed = cms.ContentInfo.load(der)["content"]
     assert signed["version"].native == "v3"
@@ -166,8 +167,8 @@ def test_a_content_other_than_data_makes_it_version_3(p256: tuple[PrivateKey, x5
 
 def test_a_timestamp_becomes_an_unsigned_attribute(p256: tuple[PrivateKey, x509.Certificate]) -> None:
     """RFC 3161, appendix A; any ContentInfo stands in for the timestamp here."""
-    inner = sign(p256, detached=False)
-    der = sign(p256, detached=True, timestamp=inner)
+    inner = sign_content(p256, detached=False)
+    der = sign_content(p256, detached=True, timestamp=inner)
     (signer,) = tsp.ContentInfo.load(der)["content"]["signer_infos"]
     (attribute,) = signer["unsigned_attrs"]
     assert attribute["type"].native == "signature_time_stamp_token"
@@ -177,12 +178,12 @@ def test_a_timestamp_becomes_an_unsigned_attribute(p256: tuple[PrivateKey, x509.
 
 def test_the_check_names_what_is_wrong(p256: tuple[PrivateKey, x509.Certificate]) -> None:
     key, certificate = p256
-    der, digest = sign(p256, detached=False), hashlib.sha256(CONTENT).digest()
+    der, digest = sign_content(p256, detached=False), hashlib.sha256(CONTENT).digest()
     stranger = self_signed(make_key(KeySpec.P_256), hashes.SHA256())
     twin = self_signed(key, hashes.SHA256())
     signer = CmsSigner(certificate)
     attributes = signer.build_attributes(content_type=ID_DATA, message_digest=digest)
-    forged = sign_attributes(make_key(KeySpec.P_256), attributes, signer.hash_algorithm)
+    forged = sign(make_key(KeySpec.P_256), attributes, signer.hash_algorithm)
     bad = signer.build_signed_data(attributes, forged, content_type=ID_DATA, content=None, certificates=[])
     mislabelled = signer.build_signed_data(attributes, forged, content_type=ID_TST_INFO, content=None, certificates=[])
     for what, (given, owner, expected) in {

@@ -238,7 +238,7 @@ def test_while_the_hsm_is_away_it_is_unavailable_and_then_heals(
 
     store.error = Unavailable("hsm", "the HSM is away")
     with monkeypatch.context() as patch:
-        patch.setattr(module, "sign_attributes", away)
+        patch.setattr(module, "sign", away)
         with pytest.raises(Unavailable, match="HSM is away"):  # the key in hand fails
             authority.respond(query(), ACTOR)
     with pytest.raises(Unavailable, match="HSM is away"):  # and is looked up anew

@@ -1,0 +1,1 @@
+"""Certificates and their status: authorities, profiles, issuance, revocation, CRL, OCSP, trust material."""

@@ -1,0 +1,148 @@
+"""The OCSP responder: what is in the database now, signed by a delegated responder of the authority (docs/adr/0005)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509.ocsp import OCSPResponseStatus
+from sqlalchemy.orm import Session
+
+from audit.log import Actor, append
+from core.clock import Now
+from core.config import Config
+from core.db import Database
+from core.errors import Unavailable
+from core.signatures import fitting_hash, sign, verify
+from hsm.keys import KeyStore
+from pki.certificates import Identity, authority_certificate, format_serial, service_certificate
+from pki.models import Authority, Certificate, CertificateState, OcspRecord
+from pki.ocsp_der import CertId, OcspQuery, Refusal, Status, build_data, build_refusal, build_response, issuer_hashes, parse_request
+from pki.profile import PublicKey
+
+_KEEP: Final = timedelta(seconds=30)
+"""How long which certificate answers for an authority is remembered; a new one takes effect within this time."""
+_SERIAL_COLUMN: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class _Responder:
+    """An authority and the certificate that answers for it."""
+
+    authority_id: int
+    identity: Identity
+    public_key: PublicKey
+    loaded_at: datetime
+
+
+class OcspResponder:
+    """Answers OCSP for every authority of ours; a request about several certificates must be about one authority."""
+
+    def __init__(self, *, database: Database, keys: KeyStore, now: Now, config: Config) -> None:
+        self._database = database
+        self._keys = keys
+        self._now = now
+        self._life = timedelta(minutes=config.pki.ocsp_minutes)
+        self._issuers: dict[tuple[str, bytes, bytes], str] = {}
+        self._responders: dict[str, _Responder] = {}
+        self._lock = threading.Lock()
+
+    def respond(self, der: bytes, actor: Actor) -> bytes:
+        """The DER OCSPResponse to a DER OCSPRequest.
+
+        What cannot be answered is answered by an unsigned error status: malformedRequest, or unauthorized for the
+        certificates of others (RFC 6960, 2.3). Raises Unavailable while the token or the database is away.
+        """
+        try:
+            query = parse_request(der)
+            name = self._authority(query.certificates)
+        except Refusal as refusal:
+            return build_refusal(refusal.status)
+        at = self._now().replace(microsecond=0)
+        responder = self._responder(name, at)
+        with self._database.read() as db:
+            statuses = _load_statuses(db, responder.authority_id, query.certificates)
+        response = self._sign(responder, query, statuses, at)
+        with self._database.write() as db:
+            _record(db, responder, name, query, statuses, at=at, actor=actor)
+        return response
+
+    def _sign(self, responder: _Responder, query: OcspQuery, statuses: Sequence[Status], at: datetime) -> bytes:
+        certificate = responder.identity.certificate
+        data = build_data(query, statuses, responder=certificate, this_update=at, next_update=at + self._life)
+        key = self._keys.key(responder.identity.key_label)
+        algorithm = fitting_hash(responder.public_key)
+        signature = sign(key, data, algorithm)
+        try:
+            verify(responder.public_key, signature, data, algorithm)
+        except InvalidSignature as error:
+            raise Unavailable("hsm", "the responder's public key does not verify what the token signed") from error
+        return build_response(data, signature, certificate)
+
+    def _authority(self, wanted: Sequence[CertId]) -> str:
+        """The one authority that every certificate asked for is of."""
+        names = {self._issuers.get(_issuer_of(item)) for item in wanted}
+        if None in names:  # another process may have created an authority since
+            self._issuers = self._load_issuers()
+            names = {self._issuers.get(_issuer_of(item)) for item in wanted}
+        if len(names) != 1 or None in names:
+            raise Refusal(OCSPResponseStatus.UNAUTHORIZED)
+        return str(names.pop())
+
+    def _load_issuers(self) -> dict[tuple[str, bytes, bytes], str]:
+        with self._database.read() as db:
+            authorities = list(db.scalars(sa.select(Authority).where(Authority.certificate_der.is_not(None))))
+        return {hashed: item.name for item in authorities for hashed in issuer_hashes(authority_certificate(item))}
+
+    def _responder(self, name: str, at: datetime) -> _Responder:
+        found = self._responders.get(name)
+        if found is not None and timedelta() <= at - found.loaded_at < _KEEP:
+            return found
+        with self._lock, self._database.read() as db:
+            identity = service_certificate(db, "ocsp-responder", at, issuer=name)
+            authority_id = db.execute(sa.select(Authority.id).where(Authority.name == name)).scalar_one()
+        key: PublicKey = identity.certificate.public_key()  # type: ignore[assignment]  # KeySpec has only these kinds
+        self._responders[name] = _Responder(authority_id, identity, key, at)
+        return self._responders[name]
+
+
+def _issuer_of(wanted: CertId) -> tuple[str, bytes, bytes]:
+    return wanted.hash_name, wanted.name_hash, wanted.key_hash
+
+
+def _load_statuses(db: Session, authority_id: int, wanted: Sequence[CertId]) -> list[Status]:
+    """What the database says of each now. One whose issuance is not complete was never issued: unknown."""
+    serials = {format_serial(item.serial) for item in wanted}
+    columns = sa.select(Certificate.serial, Certificate.state, Certificate.revoked_at, Certificate.revocation_reason)
+    query = columns.where(Certificate.serial.in_(serials), Certificate.authority_id == authority_id)
+    found = {serial: (state, at, reason) for serial, state, at, reason in db.execute(query)}
+    statuses = []
+    for item in wanted:
+        state, at, reason = found.get(format_serial(item.serial), (CertificateState.INTENDED, None, None))
+        if at is not None:
+            statuses.append(Status("revoked", at, reason))
+        else:
+            statuses.append(Status("good" if state == CertificateState.ISSUED else "unknown"))
+    return statuses
+
+
+def _record(
+    db: Session, responder: _Responder, name: str, query: OcspQuery, statuses: Sequence[Status], *, at: datetime, actor: Actor
+) -> None:
+    rows = [
+        {
+            "at": at,
+            "authority_id": responder.authority_id,
+            "serial": format_serial(item.serial)[:_SERIAL_COLUMN],
+            "status": status.name,
+        }
+        for item, status in zip(query.certificates, statuses, strict=True)
+    ]
+    db.execute(sa.insert(OcspRecord), rows)
+    answers = {row["serial"]: row["status"] for row in rows}
+    append(db, at=at, actor=actor, action="ocsp.respond", subject=responder.identity.serial, authority=name, answers=answers)

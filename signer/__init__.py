@@ -1,0 +1,1 @@
+"""Signing PDF and XML with keys that stay in the token: prepare, sign, finish."""

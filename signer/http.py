@@ -1,0 +1,78 @@
+"""The signer over HTTP: a document in, the signed document out."""
+
+from __future__ import annotations
+
+import falcon
+
+from audit.log import Actor
+from core.errors import Conflict, Forbidden, Malformed, Rejected, Unavailable
+from registry.models import Role
+from signer.options import PdfOptions
+from signer.service import Signer
+from signer.xml_options import XmlOptions
+from web.operation import Document, operation
+
+_PDF, _XML = "application/pdf", "application/xml"
+_PROBLEMS = (Malformed, Rejected, Forbidden, Conflict, Unavailable)
+
+
+class PdfSignatures:
+    """``/v1/signatures/pdf``."""
+
+    def __init__(self, *, signer: Signer) -> None:
+        self._signer = signer
+
+    @operation(
+        roles={Role.CLIENT},
+        summary="Sign a PDF",
+        tag="signatures",
+        description="PAdES-B-B or B-T as an incremental update: the document's own bytes come back unchanged, the signature behind "
+        "them. The part `image` of a multipart request is a PNG, with or without transparency, drawn into the stamp.",
+        query=PdfOptions,
+        body=Document(_PDF, parts=("image",)),
+        returns=_PDF,
+        problems=_PROBLEMS,
+    )
+    def on_post(
+        self,
+        _: falcon.Request,
+        resp: falcon.Response,
+        *,
+        actor: Actor,
+        options: PdfOptions,
+        document: bytes,
+        parts: dict[str, bytes],
+    ) -> None:
+        """Answer with the signed PDF."""
+        resp.data = self._signer.sign_pdf(document, options, actor, image=parts.get("image"))
+        resp.content_type = _PDF
+
+
+class XmlSignatures:
+    """``/v1/signatures/xml``."""
+
+    def __init__(self, *, signer: Signer) -> None:
+        self._signer = signer
+
+    @operation(
+        roles={Role.CLIENT},
+        summary="Sign an XML document",
+        tag="signatures",
+        description="XAdES-B-B or B-T, enveloped: the signature is put into the document it signs.",
+        query=XmlOptions,
+        body=Document(_XML, "text/xml"),
+        returns=_XML,
+        problems=_PROBLEMS,
+    )
+    def on_post(
+        self,
+        _: falcon.Request,
+        resp: falcon.Response,
+        *,
+        actor: Actor,
+        options: XmlOptions,
+        document: bytes,
+    ) -> None:
+        """Answer with the signed XML."""
+        resp.data = self._signer.sign_xml(document, options, actor)
+        resp.content_type = _XML

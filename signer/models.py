@@ -1,0 +1,43 @@
+"""The signer's one table: every use of a subscriber's key, written down before it happens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db import Base, Record
+
+
+class SignatureState(StrEnum):
+    """How far a use of a key came; from ``INTENDED`` to one of the others, once."""
+
+    INTENDED = "intended"
+    SIGNED = "signed"
+    ABANDONED = "abandoned"
+
+
+class Signature(Base):
+    """One use of a key, from its intent on.
+
+    The document is not kept; ``digest`` is the SHA-256 of what was handed in, ``value`` the signature value alone.
+    """
+
+    __tablename__ = "signature"
+
+    id: Mapped[int] = mapped_column(Record, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    client: Mapped[str] = mapped_column(sa.String(200), index=True)
+    request_id: Mapped[str] = mapped_column(sa.String(64))
+    serial: Mapped[str] = mapped_column(sa.String(40), index=True)
+    """The signing certificate's serial number, lower-case hex."""
+    key_label: Mapped[str] = mapped_column(sa.String(200))
+    format: Mapped[str] = mapped_column(sa.String(8))
+    """``pdf`` or ``xml``."""
+    level: Mapped[str] = mapped_column(sa.String(8))
+    """``B-B`` or ``B-T``, as asked for."""
+    digest: Mapped[str] = mapped_column(sa.String(64))
+    state: Mapped[str] = mapped_column(sa.String(10), index=True)
+    value: Mapped[bytes | None]

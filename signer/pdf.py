@@ -1,0 +1,257 @@
+"""PAdES-B-B and B-T (ETSI EN 319 142-1) in three steps: prepare the document, sign its digest, finish the document.
+
+Only the first and the last see the document. The middle one needs its digest and a key, so that a caller who keeps the
+document to itself can do the other two where the document is.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+from pyhanko.pdf_utils import generic
+from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, pdf_date, pdf_name, pdf_string
+
+from core.cms import ID_DATA, CmsSigner
+from core.errors import Conflict, Rejected
+from pki.certificates import Identity
+from signer.options import PdfOptions
+from signer.pdf_check import check_output
+from signer.pdf_place import Place, new_place, place_of_field
+from signer.pdf_update import (
+    Update,
+    add_signature_field,
+    check_not_final,
+    entry,
+    find_page,
+    open_update,
+    reading,
+    set_signature_flags,
+    signature_fields,
+)
+from signer.stamps import FONT, VIETNAM, Stamp, build_appearance, default_text, parse_image
+
+TIMESTAMP_ROOM = 6144
+"""Bytes kept for a timestamp while none has been seen."""
+_TIMESTAMP_HEADERS = 64
+"""What stands around it in the CMS: an attribute's type and lengths, and lengths that grow."""
+
+
+class HoleTooSmall(Exception):
+    """The CMS does not fit what was reserved; ``timestamp`` is the size in bytes of the timestamp that was to go in."""
+
+    def __init__(self, timestamp: int) -> None:
+        super().__init__(f"no room for a timestamp of {timestamp} bytes")
+        self.timestamp = timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A document with an empty signature behind it, and the digest that is to be signed."""
+
+    original: bytes
+    update: bytes
+    """The new revision, ByteRange filled in, the hole still zeros."""
+    hole: tuple[int, int]
+    """Where the hexadecimal digits go: from, to, counted in ``update``."""
+    digest: bytes
+    """Over everything but the hole and its angle brackets, with the hash that goes with the signer's key."""
+    password: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A CAdES signature over a document's digest, still without timestamp: the signed attributes and the value over them."""
+
+    identity: Identity
+    attributes: bytes
+    value: bytes
+    digest: bytes
+
+
+def prepare(
+    document: bytes,
+    options: PdfOptions,
+    *,
+    identity: Identity,
+    at: datetime,
+    image: bytes | None = None,
+    timestamp_room: int = TIMESTAMP_ROOM,
+    font: Path = FONT,
+) -> Prepared:
+    """Add a signature field (or take the one named), draw its stamp, reserve the hole and compute the digest.
+
+    ``at`` becomes /M, in Vietnamese time; ``image`` is a PNG. Raises Malformed for what is no readable PDF, Rejected naming the
+    option that does not go with the document, Conflict for a document that allows no further signature.
+    """
+    picture = None if image is None else parse_image(image)
+    room = _room(identity) + (timestamp_room + _TIMESTAMP_HEADERS if options.level == "B-T" else 0)
+    update = open_update(document, options.password)
+    with reading():
+        check_not_final(update)
+        signature = _signature_dictionary(options, identity, at)
+        contents = signature["/Contents"] = _Verbatim(b"<" + b"0" * (2 * room) + b">")
+        byte_range = signature["/ByteRange"] = _Verbatim(_byte_range(0, 0, 0))
+        place = _place(update, options, visible=picture is not None)
+        if place.box is not None:
+            text = default_text(identity.certificate, at) if options.text is None and picture is None else options.text
+            _draw(update, place, Stamp(text or "", picture, font))
+        place.widget["/V"] = update.add_object(signature)
+        _apply_lock(update, place.widget, signature)
+        set_signature_flags(update)
+        tail = update.appended(document)
+    end, gap = len(document) + len(tail), (contents.position, contents.position + len(contents.data))
+    filled = _byte_range(gap[0], gap[1], end - gap[1])
+    start = byte_range.position - len(document)
+    tail[start : start + len(filled)] = filled
+    hole = gap[0] - len(document) + 1, gap[1] - len(document) - 1
+    digest = hashes.Hash(cms_signer(identity.certificate).hash_algorithm)
+    for part in (document, memoryview(tail)[: hole[0] - 1], memoryview(tail)[hole[1] + 1 :]):
+        digest.update(part)
+    return Prepared(document, bytes(tail), hole, digest.finalize(), options.password)
+
+
+def sign(digest: bytes, identity: Identity, use_key: Callable[[bytes], bytes]) -> Signed:
+    """Sign a document's digest: ``use_key`` turns the DER of the signed attributes into the signature value.
+
+    The signing time is not among them: PAdES states it in /M (ETSI EN 319 142-1, 6.3).
+    """
+    attributes = cms_signer(identity.certificate).build_attributes(content_type=ID_DATA, message_digest=digest)
+    return Signed(identity, attributes, use_key(attributes), digest)
+
+
+def finish(prepared: Prepared, signed: Signed, stamp: Callable[[bytes], bytes] | None) -> bytes:
+    """The signed document, checked by reading it again. ``stamp`` makes it B-T: it returns a timestamp over the bytes it is given.
+
+    Raises HoleTooSmall when the timestamp is bigger than was prepared for.
+    """
+    timestamp = None if stamp is None else stamp(signed.value)
+    der = _cms(signed.identity, signed.attributes, signed.value, timestamp)
+    start, end = prepared.hole
+    if 2 * len(der) > end - start:
+        raise HoleTooSmall(len(timestamp or b""))
+    digits = der.hex().encode().ljust(end - start, b"0")
+    document = b"".join((prepared.original, prepared.update[:start], digits, prepared.update[end:]))
+    check_output(document, prepared.original, certificate=signed.identity.certificate, password=prepared.password)
+    return document
+
+
+@functools.lru_cache(maxsize=256)
+def cms_signer(certificate: x509.Certificate) -> CmsSigner:
+    """The CMS builder for a certificate, kept between documents."""
+    return CmsSigner(certificate)
+
+
+class _Verbatim(generic.PdfObject):
+    """Bytes written as they are, and the position where they went."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = -1
+
+    def write_to_stream(self, stream: Any, handler: object = None, container_ref: object = None) -> None:  # noqa: ARG002 - pyHanko's signature
+        self.position = stream.tell()
+        stream.write(self.data)
+
+
+def _byte_range(before: int, after: int, rest: int) -> bytes:
+    return (b"[0 %d %d %d]" % (before, after, rest)).ljust(44)
+
+
+def _signature_dictionary(options: PdfOptions, identity: Identity, at: datetime) -> DictionaryObject:
+    signature = DictionaryObject(
+        {
+            pdf_name("/Type"): pdf_name("/Sig"),
+            pdf_name("/Filter"): pdf_name("/Adobe.PPKLite"),
+            pdf_name("/SubFilter"): pdf_name("/ETSI.CAdES.detached"),
+            pdf_name("/M"): pdf_date(at.astimezone(VIETNAM)),
+        }
+    )
+    names = identity.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    stated = {
+        "/Name": str(names[0].value) if names else None,
+        "/Reason": options.reason,
+        "/Location": options.location,
+        "/ContactInfo": options.contact,
+    }
+    for key, text in stated.items():
+        if text:
+            signature[key] = pdf_string(unicodedata.normalize("NFC", text))
+    return signature
+
+
+def _place(update: Update, options: PdfOptions, *, visible: bool) -> Place:
+    """The field to sign in: a new one, or the empty one named by the caller."""
+    if options.field is None:
+        page = find_page(update, options.page or 1)
+        visible = visible or any(value is not None for value in (options.page, options.rectangle, options.text))
+        place = new_place(page.get_object(), options.box, visible=visible)
+        add_signature_field(update, page, place.widget)
+        return place
+    if options.page is not None or options.rectangle is not None:
+        raise Rejected("field", "a field has its own page and rectangle: give either the field, or page and rectangle")
+    fields = {name: (reference, field) for name, reference, field in signature_fields(update.root)}
+    if options.field not in fields:
+        empty = sorted(name for name, (_, field) in fields.items() if entry(field, "/V") is None)
+        known = f"its empty ones are {', '.join(map(repr, empty[:20]))}" if empty else "it has no empty one"
+        raise Rejected("field", f"the document has no signature field named {options.field!r}: {known}")
+    reference, field = fields[options.field]
+    if entry(field, "/V") is not None:
+        raise Conflict(f"the signature field {options.field!r} is signed already: name an empty one")
+    update.mark_update(reference.reference)
+    return place_of_field(field)
+
+
+def _draw(update: Update, place: Place, stamp: Stamp) -> None:
+    width, height = place.size
+    drawing = build_appearance(stamp, update, width=width, height=height, rotation=place.rotation)
+    place.annotation["/AP"] = DictionaryObject({pdf_name("/N"): drawing})
+    update.update_container(place.annotation)
+
+
+def _apply_lock(update: Update, field: DictionaryObject, signature: DictionaryObject) -> None:
+    """Carry over what the field's author wants locked once it is signed (ISO 32000-1, 12.8.2.4)."""
+    seed = entry(field, "/SV")
+    if entry(seed, "/Ff"):
+        raise Conflict("the signature field prescribes how it is to be signed (a seed value dictionary): sign in a new field")
+    lock = entry(field, "/Lock")
+    if not isinstance(lock, DictionaryObject):
+        return
+    parameters = DictionaryObject({key: lock.raw_get(key) for key in lock if key in ("/Action", "/Fields", "/P")})
+    parameters["/Type"], parameters["/V"] = pdf_name("/TransformParams"), pdf_name("/1.2")
+    reference = DictionaryObject({pdf_name("/Type"): pdf_name("/SigRef"), pdf_name("/TransformMethod"): pdf_name("/FieldMDP")})
+    reference["/Data"], reference["/TransformParams"] = update.trailer.raw_get("/Root"), parameters
+    signature["/Reference"] = ArrayObject([reference])
+
+
+def _room(identity: Identity) -> int:
+    """Bytes of the largest CMS without timestamp that can come: all of it is known but how long the signature value is."""
+    key = identity.certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        longest = key.key_size // 8
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        longest = 2 * ((key.key_size + 7) // 8 + 1) + 7  # SEQUENCE of two INTEGERs, each perhaps with a leading zero
+    else:
+        longest = 64
+    cms = cms_signer(identity.certificate)
+    attributes = cms.build_attributes(content_type=ID_DATA, message_digest=bytes(cms.hash_algorithm.digest_size))
+    return len(_cms(identity, attributes, bytes(longest), None))
+
+
+def _cms(identity: Identity, attributes: bytes, value: bytes, timestamp: bytes | None) -> bytes:
+    """Detached SignedData with the signer's certificate and its issuers, the root left to whoever trusts it."""
+    chain = [issuer for issuer in identity.chain if issuer.subject != issuer.issuer]
+    certificates = [identity.certificate, *chain]
+    cms = cms_signer(identity.certificate)
+    return cms.build_signed_data(
+        attributes, value, content_type=ID_DATA, content=None, certificates=certificates, timestamp=timestamp
+    )

@@ -1,0 +1,211 @@
+"""Authorities with software keys, and the little a test needs to ask of them."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import falcon
+import sqlalchemy as sa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.ocsp import OCSPRequestBuilder, OCSPResponse, load_der_ocsp_response
+from cryptography.x509.oid import NameOID
+
+from audit.log import Actor, AuditEntry
+from core.config import Config
+from core.db import Database
+from hsm.keys import KeySpec
+from pki import http
+from pki.authorities import Organisation, create_authorities
+from pki.ca import CertificateAuthority, IssuedCertificate
+from pki.crl import CrlPublisher
+from pki.models import Certificate
+from pki.ocsp import OcspResponder
+from registry import registry
+from registry.models import Role, SubscriberKind
+from tests.conftest import Clock
+from tests.software_keys import SoftwareKeys, make_key
+from web import problems
+from web.access import ApiKeys, Shell
+
+ADMIN = Actor("an-admin", "admin", "request-1")
+ANYBODY = Actor("anonymous", "public", "request-2")
+ORGANISATION = Organisation("Cơ quan Thử nghiệm", "Hà Nội")
+SUBSCRIBERS = {
+    "seal": SubscriberKind.AGENCY,
+    "officer": SubscriberKind.OFFICER,
+    "device": SubscriberKind.DEVICE,
+    "other": SubscriberKind.DEVICE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Everything of one instance."""
+
+    database: Database
+    keys: Any
+    clock: Clock
+    config: Config
+
+    @property
+    def crl(self) -> CrlPublisher:
+        """A publisher of its own each time, as another process would have."""
+        return CrlPublisher(database=self.database, keys=self.keys, now=self.clock, config=self.config)
+
+    @property
+    def ca(self) -> CertificateAuthority:
+        """The same for the authority."""
+        return CertificateAuthority(database=self.database, keys=self.keys, now=self.clock, config=self.config, crl=self.crl)
+
+    @property
+    def ocsp(self) -> OcspResponder:
+        """The same for the responder."""
+        return OcspResponder(database=self.database, keys=self.keys, now=self.clock, config=self.config)
+
+    def with_keys(self, keys: Any) -> House:
+        """The same house over another key store."""
+        return replace(self, keys=keys)
+
+    def issue(self, subscriber: str = "device") -> IssuedCertificate:
+        """A certificate for a CSR with a new key."""
+        return self.ca.issue_from_csr(make_csr(), profile="device", subscriber=subscriber, actor=ADMIN)
+
+    def row(self, serial: str) -> Certificate:
+        """What the database has of a certificate."""
+        with self.database.read() as db:
+            return db.scalars(sa.select(Certificate).where(Certificate.serial == serial)).one()
+
+    def rows(self, state: str) -> list[Certificate]:
+        """Every certificate in this state, oldest first."""
+        with self.database.read() as db:
+            return list(db.scalars(sa.select(Certificate).where(Certificate.state == state).order_by(Certificate.id)))
+
+    def actions(self, subject: str) -> list[str]:
+        """What the audit log says was done to ``subject``, in order."""
+        with self.database.read() as db:
+            return list(db.scalars(sa.select(AuditEntry.action).where(AuditEntry.subject == subject).order_by(AuditEntry.id)))
+
+    def crl_serials(self, authority: str = "issuing") -> set[str]:
+        """The serial numbers on the current CRL."""
+        return {format(item.serial_number, "x") for item in x509.load_der_x509_crl(self.crl.current(authority).der)}
+
+    def status(self, issued: IssuedCertificate) -> OCSPResponse:
+        """What the responder says of a certificate."""
+        return load_der_ocsp_response(self.ocsp.respond(ocsp_request(issued), ANYBODY))
+
+
+def build_house(database: Database, keys: SoftwareKeys, clock: Clock, home: Path) -> House:
+    """Authorities, subscribers, and the client system ``system``."""
+    house = House(database, keys, clock, Config(home=home, public_url="http://127.0.0.1:8080"))
+    create_authorities(house.ca, house.crl, organisation=ORGANISATION, actor=ADMIN)
+    add_subscribers(database, clock)
+    return house
+
+
+def add_subscribers(database: Database, clock: Clock) -> None:
+    """An agency with one subscriber of each kind and one more, and a client system granted nothing."""
+    with database.write() as db:
+        agency = registry.add_agency(db, at=clock(), actor=ADMIN, code="H26.1", name="Sở Thử nghiệm", locality="Hà Nội")
+        for handle, kind in SUBSCRIBERS.items():
+            common_name = f"Người dùng {handle}"
+            registry.add_subscriber(db, at=clock(), actor=ADMIN, handle=handle, kind=kind, common_name=common_name, agency=agency)
+        registry.add_client(db, at=clock(), actor=ADMIN, name="system", role=Role.CLIENT)
+
+
+def make_app(house: House) -> Any:
+    """The routes of this room behind the HTTP shell."""
+    app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=house.database), body_limit=1_000_000)])
+    problems.install(app)
+    app.add_route("/ocsp", http.OcspPost(responder=house.ocsp))
+    app.add_route("/ocsp/{request:path}", http.OcspGet(responder=house.ocsp))
+    app.add_route("/crl/{file}", http.CrlFile(publisher=house.crl))
+    app.add_route("/ca/{file}", http.AuthorityFile(database=house.database))
+    app.add_route("/v1/signers", http.Signers(database=house.database, now=house.clock))
+    app.add_route("/v1/certificates", http.Certificates(authority=house.ca, database=house.database))
+    app.add_route("/v1/certificates/{serial}", http.CertificateView(database=house.database))
+    app.add_route("/v1/certificates/{serial}/revocation", http.Revocation(authority=house.ca))
+    return app
+
+
+def make_csr(key: Any = None, *, algorithm: Any = None, encoding: Encoding = Encoding.PEM) -> bytes:
+    """A request signed by ``key`` (by default a new P-256 key); the name in it is of no consequence."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "whatever it likes")])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+    return builder.sign(key or make_key(KeySpec.P_256), algorithm or hashes.SHA256()).public_bytes(encoding)
+
+
+def ocsp_request(*issued: IssuedCertificate, algorithm: Any = None, nonce: bytes | None = None) -> bytes:
+    """A request about one certificate."""
+    builder = OCSPRequestBuilder()
+    for item in issued:
+        builder = builder.add_certificate(item.certificate, item.chain[0], algorithm or hashes.SHA1())
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+class BrokenKeys:
+    """A key store whose keys are there and fail when they are to sign."""
+
+    def __init__(self, keys: SoftwareKeys, error: BaseException, label: str = "ca-issuing") -> None:
+        self._keys = keys
+        self._error = error
+        self._label = label
+
+    def key(self, label: str) -> Any:
+        found = self._keys.key(label)
+        return BrokenKey(found, self._error) if label == self._label else found
+
+    def generate(self, label: str, spec: KeySpec) -> Any:
+        return self._keys.generate(label, spec)
+
+
+class BrokenKey(ec.EllipticCurvePrivateKey):
+    """A P-256 key whose token fails in the middle of a signature."""
+
+    def __init__(self, key: Any, error: BaseException) -> None:
+        self._key = key
+        self._error = error
+
+    def sign(self, data: Any, signature_algorithm: Any) -> bytes:  # noqa: ARG002 - the interface
+        raise self._error
+
+    def public_key(self) -> Any:
+        return self._key.public_key()
+
+    @property
+    def curve(self) -> Any:
+        return self._key.curve
+
+    @property
+    def key_size(self) -> int:
+        return int(self._key.key_size)
+
+    def exchange(self, *_: Any) -> bytes:
+        raise NotImplementedError
+
+    def private_numbers(self) -> Any:
+        raise NotImplementedError
+
+    def private_bytes(self, *_: Any) -> bytes:
+        raise NotImplementedError
+
+    def __copy__(self) -> BrokenKey:
+        return self
+
+    def __deepcopy__(self, _: Any) -> BrokenKey:
+        return self
+
+
+def run(*command: str | Path, check: bool = True) -> str:
+    """Run a program that is not ours; everything it prints. Raises AssertionError with that when it fails."""
+    done = subprocess.run([str(item) for item in command], capture_output=True, text=True, timeout=60, check=False)
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, f"{command[0]} ended with {done.returncode}:\n{output}"
+    return output
