@@ -84,6 +84,6 @@ def build(config: Config, *, now: Now = system_now) -> Services:
         crl=crl,
         ocsp=OcspResponder(database=database, keys=token, now=now, config=config),
         tsa=tsa,
-        signer=Signer(database=database, keys=token, now=now, stamp=tsa.stamp),
+        signer=Signer(database=database, keys=token, now=now, stamp=tsa.stamp, font=config.signer.font),
         verifier=Verifier(database=database, now=now),
     )

@@ -78,6 +78,15 @@ class TsaConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SignerConfig:
+    """``[signer]``: signatures on documents."""
+
+    font: Path = Path("/usr/share/fonts/truetype/croscore/Tinos-Regular.ttf")
+    """A TrueType font with every Vietnamese letter, for visible stamps. Tinos has the metrics of Times New Roman (Debian and
+    Ubuntu: fonts-croscore)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole of ``condau.toml``. ``home`` is the folder it was found in."""
 
@@ -92,6 +101,7 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     pki: PkiConfig = field(default_factory=PkiConfig)
     tsa: TsaConfig = field(default_factory=TsaConfig)
+    signer: SignerConfig = field(default_factory=SignerConfig)
 
 
 def home_from_environment() -> Path:

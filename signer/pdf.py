@@ -38,7 +38,7 @@ from signer.pdf_update import (
     set_signature_flags,
     signature_fields,
 )
-from signer.stamps import FONT, VIETNAM, Stamp, build_appearance, default_text, parse_image
+from signer.stamps import VIETNAM, Stamp, build_appearance, default_text, parse_image
 
 TIMESTAMP_ROOM = 6144
 """Bytes kept for a timestamp while none has been seen."""
@@ -86,7 +86,7 @@ def prepare(
     at: datetime,
     image: bytes | None = None,
     timestamp_room: int = TIMESTAMP_ROOM,
-    font: Path = FONT,
+    font: Path,
 ) -> Prepared:
     """Add a signature field (or take the one named), draw its stamp, reserve the hole and compute the digest.
 

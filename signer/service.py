@@ -15,7 +15,6 @@ from pki.certificates import Identity, signing_identity
 from signer import pdf, xml
 from signer.options import PdfOptions
 from signer.signing import Intent, RecordedKeys
-from signer.stamps import FONT
 from signer.xml_options import XmlOptions
 
 TimestampSource = Callable[[bytes, Actor], bytes]
@@ -25,7 +24,7 @@ TimestampSource = Callable[[bytes, Actor], bytes]
 class Signer:
     """Signs documents for client systems with the keys of the subscribers they may sign for."""
 
-    def __init__(self, *, database: Database, keys: KeyStore, now: Now, stamp: TimestampSource, font: Path = FONT) -> None:
+    def __init__(self, *, database: Database, keys: KeyStore, now: Now, stamp: TimestampSource, font: Path) -> None:
         """``font``: the TrueType or OpenType file visible stamps are set in."""
         self._database = database
         self._now = now

@@ -21,8 +21,6 @@ from pyhanko.pdf_utils.writer import BasePdfFileWriter
 from core.errors import Rejected
 from signer.fonts import Subset, subset_font
 
-FONT = Path("/usr/share/fonts/truetype/croscore/Tinos-Regular.ttf")
-"""Tinos has the metrics of Times New Roman and every Vietnamese letter (Debian and Ubuntu: fonts-croscore)."""
 VIETNAM = timezone(timedelta(hours=7))
 IMAGE_BYTES = 3_500_000
 IMAGE_PIXELS = 16_000_000
@@ -41,7 +39,7 @@ class Stamp:
 
     text: str
     image: Image.Image | None
-    font: Path = FONT
+    font: Path
 
 
 def parse_image(data: bytes) -> Image.Image:

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.log import SYSTEM, Actor
-from core.config import Config, TsaConfig
+from core.config import Config, SignerConfig, TsaConfig
 from core.db import Database
 from hsm.keys import KeySpec
 from pki.ca import CertificateAuthority
@@ -26,6 +26,9 @@ from tsa.authority import TimestampAuthority
 
 CLIENT = Actor("dms", "client", "request-1")
 OFFICER, SEAL = "nguyen-thi-ky", "ubnd-thu-nghiem"
+
+FONT = SignerConfig().font
+"""The font of the embedded default, which setup installs."""
 
 
 @dataclass
@@ -44,7 +47,7 @@ class House:
             return signing_identity(db, client=CLIENT.name, signer=signer, at=self.now())
 
     def signer_with(self, stamp: TimestampSource) -> Signer:
-        return Signer(database=self.database, keys=self.keys, now=self.now, stamp=stamp)
+        return Signer(database=self.database, keys=self.keys, now=self.now, stamp=stamp, font=FONT)
 
     def root_file(self, folder: Path) -> Path:
         """The root in PEM, for programs that want a trust anchor."""
@@ -83,5 +86,5 @@ def build_house(
         profile = "officer" if kind is SubscriberKind.OFFICER else "agency-seal"
         ca.issue_for_key(profile=profile, subscriber=handle, spec=spec, actor=SYSTEM)
     tsa = TimestampAuthority(database=database, keys=keys, now=now, config=TsaConfig())
-    signer = Signer(database=database, keys=keys, now=now, stamp=tsa.stamp)
+    signer = Signer(database=database, keys=keys, now=now, stamp=tsa.stamp, font=FONT)
     return House(database, keys, now, ca, tsa, signer)

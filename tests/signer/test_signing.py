@@ -17,7 +17,7 @@ from signer.options import PdfOptions
 from signer.service import Signer
 from signer.signing import Intent, RecordedKeys
 from tests.conftest import Clock
-from tests.signer.house import CLIENT, House
+from tests.signer.house import CLIENT, FONT, House
 from tests.signer.pdfs import make_pdf
 from tests.software_keys import SoftwareKeys, make_key
 
@@ -103,7 +103,7 @@ def test_a_crash_leaves_an_intent_that_reconcile_settles(house: House, clock: Cl
     with pytest.raises(Crash):
         recorded(house, keys).sign(b"data", intent_of(house))
     assert [row.state for row in records(house.database)] == ["intended"]
-    signer = Signer(database=house.database, keys=house.keys, now=clock, stamp=house.tsa.stamp)
+    signer = Signer(database=house.database, keys=house.keys, now=clock, stamp=house.tsa.stamp, font=FONT)
     assert signer.reconcile(clock()) == 0  # not older than that moment
     clock.move(minutes=5)
     assert signer.reconcile(clock() - timedelta(minutes=1)) == 1

@@ -1,0 +1,188 @@
+"""RFC 3161 timestamps by other people's programs, sound and not."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from asn1crypto import cms, tsp
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from core.errors import Malformed
+from tests.verifier.authorities import DAY, NOW, Identity, Pki
+from tests.verifier.files import plain_pdf, sign, timestamper
+from verifier.context import Context
+from verifier.pdf import verify_pdf
+from verifier.timestamps import parse_timestamp, verify_timestamp
+from verifier.verdict import Indication, SubIndication, Timestamp
+
+DATA = b"d\xe1\xbb\xaf li\xe1\xbb\x87u"
+STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
+KEY = rsa.generate_private_key(65537, 2048)
+HOUR = timedelta(hours=1)
+
+
+def token(pki: Pki, tsa: Identity | None = None, *, data: bytes = DATA, digest: str = "sha256", at: timedelta = -HOUR) -> bytes:
+    stamper = timestamper(tsa or pki.tsa, NOW + at, pki.issuing)
+    made = asyncio.run(stamper.async_timestamp(hashlib.new(digest, data).digest(), digest))
+    return bytes(made.dump())
+
+
+def verdict(der: bytes, context: Context, *, data: bytes | None = DATA, nonce: int | None = None) -> Timestamp:
+    return verify_timestamp(der, None if data is None else [data], context, kind="detached", nonce=nonce)
+
+
+def test_a_sound_timestamp_passes(pki: Pki, context: Context) -> None:
+    found = verdict(token(pki), context)
+    assert (found.indication, found.intact, found.generated_at) == (Indication.TOTAL_PASSED, True, NOW - HOUR)
+    assert found.authority is not None
+    assert found.authority.common_name == "TSA"
+
+
+def test_without_the_data_it_stays_open(pki: Pki, context: Context) -> None:
+    found = verdict(token(pki), context, data=None)
+    assert (found.sub_indication, found.intact) == (SubIndication.SIGNED_DATA_NOT_FOUND, None)
+
+
+def test_other_data_fail(pki: Pki, context: Context) -> None:
+    found = verdict(token(pki), context, data=b"khac")
+    assert (found.indication, found.sub_indication, found.intact) == (Indication.TOTAL_FAILED, SubIndication.HASH_FAILURE, False)
+
+
+def test_a_nonce_that_is_not_the_request_s_is_told(pki: Pki, context: Context) -> None:
+    assert verdict(token(pki), context, nonce=7).sub_indication is SubIndication.SIG_CONSTRAINTS_FAILURE
+
+
+def test_a_weak_imprint_is_not_accepted(pki: Pki, context: Context) -> None:
+    assert verdict(token(pki, digest="sha1"), context).sub_indication is SubIndication.CRYPTO_CONSTRAINTS_FAILURE
+
+
+def test_a_moment_in_the_future_is_not_believed(pki: Pki, context: Context) -> None:
+    assert verdict(token(pki, at=HOUR), context).indication is not Indication.TOTAL_PASSED
+
+
+@pytest.mark.parametrize(
+    ("usages", "critical"),
+    [
+        ((STAMPING,), False),
+        ((STAMPING, ExtendedKeyUsageOID.EMAIL_PROTECTION), True),
+        ((ExtendedKeyUsageOID.EMAIL_PROTECTION,), True),
+        ((), True),
+    ],
+    ids=["not critical", "not alone", "another", "none"],
+)
+def test_the_extended_key_usage_is_critical_and_alone(
+    pki: Pki, context: Context, usages: tuple[x509.ObjectIdentifier, ...], critical: bool
+) -> None:
+    """RFC 3161 clause 2.3."""
+    tsa = pki.issue("TSA", key=KEY, usages=usages, usages_critical=critical)
+    assert verdict(token(pki, tsa), context).sub_indication is SubIndication.CHAIN_CONSTRAINTS_FAILURE
+
+
+def test_a_signature_does_not_lean_on_a_timestamp_that_did_not_pass(pki: Pki, context: Context) -> None:
+    tsa = pki.issue("TSA", key=KEY, usages=())
+    (found,) = verify_pdf(sign(plain_pdf(), pki, tsa=tsa, stamped_at=NOW - HOUR), context).signatures
+    assert found.indication is Indication.TOTAL_PASSED
+    assert found.proven_at is None
+    assert "TIMESTAMP_NOT_PASSED" in {finding.code for finding in found.findings}
+
+
+def test_the_chain_counts_at_the_moment_of_the_timestamp(pki: Pki) -> None:
+    """An authority's certificate that has expired since does not spoil it; one that had expired then does."""
+    tsa = pki.issue("TSA", key=KEY, usages=(STAMPING,), not_after=NOW - DAY)
+    trust = pki.trust(at=NOW - 3 * DAY, hours=48)
+    context = Context(trust=trust, now=NOW)
+    assert verdict(token(pki, tsa, at=-2 * DAY), context).indication is Indication.TOTAL_PASSED
+    assert verdict(token(pki, tsa), context).sub_indication is SubIndication.OUT_OF_BOUNDS_NO_POE
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (x509.ReasonFlags.superseded, Indication.TOTAL_PASSED),
+        (x509.ReasonFlags.cessation_of_operation, Indication.TOTAL_PASSED),
+        (x509.ReasonFlags.key_compromise, Indication.TOTAL_FAILED),
+        (None, Indication.TOTAL_FAILED),
+    ],
+)
+def test_a_later_revocation_counts_by_its_reason(pki: Pki, reason: x509.ReasonFlags | None, expected: Indication) -> None:
+    """RFC 3161 clause 4: after a compromise, or when no reason is given, every token of that key is invalid."""
+    context = Context(trust=pki.trust([(pki.tsa, NOW, reason)], at=NOW), now=NOW)
+    assert verdict(token(pki), context).indication is expected
+
+
+def test_stamped_after_revocation_fails(pki: Pki) -> None:
+    context = Context(trust=pki.trust([(pki.tsa, NOW - 2 * HOUR, x509.ReasonFlags.superseded)]), now=NOW)
+    assert verdict(token(pki), context).sub_indication is SubIndication.REVOKED
+
+
+def test_a_token_without_certificates_is_judged_with_those_at_hand(pki: Pki, context: Context) -> None:
+    content = tsp.ContentInfo.load(token(pki))
+    signed = content["content"]
+    signed["certificates"] = cms.CertificateSet([])
+    bare = tsp.ContentInfo({"content_type": "signed_data", "content": signed.untag()}).dump(force=True)
+    assert verdict(bare, context).sub_indication is SubIndication.NO_SIGNING_CERTIFICATE_FOUND
+    found = verify_timestamp(bare, [DATA], context, kind="detached", hints=[pki.tsa.certificate])
+    assert found.indication is Indication.TOTAL_PASSED
+
+
+def test_whatever_is_cut_or_flipped_is_a_verdict(pki: Pki, context: Context) -> None:
+    der = token(pki)
+    for cut in range(0, len(der), 37):
+        assert verdict(der[:cut], context).indication is not Indication.TOTAL_PASSED
+    for position in range(0, len(der), 11):
+        verdict(der[:position] + bytes([der[position] ^ 0x41]) + der[position + 1 :], context)
+
+
+def test_a_response_is_taken_and_a_refusal_says_why(pki: Pki) -> None:
+    inner = tsp.ContentInfo.load(token(pki))
+    response = tsp.TimeStampResp({"status": {"status": "granted"}, "time_stamp_token": inner}).dump()
+    assert parse_timestamp(response) == token_bytes(inner)
+    refusal = bytes.fromhex("30053003020102")
+    with pytest.raises(Malformed):
+        parse_timestamp(refusal)
+
+
+def token_bytes(inner: tsp.ContentInfo) -> bytes:
+    return bytes(inner.dump())
+
+
+@pytest.mark.interop
+def test_openssl_s_timestamps_pass_and_openssl_agrees(pki: Pki, tmp_path: Path) -> None:
+    """`openssl ts` stamps and verifies; we say the same of the same bytes."""
+    for identity, label in ((pki.tsa, "tsa"), (pki.root, "root"), (pki.issuing, "issuing")):
+        (tmp_path / f"{label}.pem").write_bytes(identity.certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "tsa.key").write_bytes(pki.tsa.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (tmp_path / "serial").write_text("01\n")
+    (tmp_path / "ts.cnf").write_text(
+        "[tsa]\ndefault_tsa = one\n[one]\nserial = serial\nsigner_cert = tsa.pem\nsigner_key = tsa.key\ncerts = issuing.pem\n"
+        "signer_digest = sha256\ndefault_policy = 1.2.3\ndigests = sha256\naccuracy = secs:1, millisecs:500\n"
+        "ordering = no\ness_cert_id_chain = no\n"
+    )
+    (tmp_path / "data").write_bytes(DATA)
+
+    def openssl(*arguments: str) -> str:
+        done = subprocess.run(["openssl", "ts", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
+
+    openssl("-query", "-data", "data", "-sha256", "-cert", "-out", "query")
+    openssl("-reply", "-config", "ts.cnf", "-section", "one", "-queryfile", "query", "-out", "reply")
+    assert "Verification: OK" in openssl(
+        "-verify", "-queryfile", "query", "-in", "reply", "-CAfile", "root.pem", "-untrusted", "issuing.pem"
+    )
+    request = tsp.TimeStampReq.load((tmp_path / "query").read_bytes())
+    found = verdict(
+        parse_timestamp((tmp_path / "reply").read_bytes()),
+        Context(trust=pki.trust(), now=NOW + HOUR),
+        nonce=request["nonce"].native,
+    )
+    assert found.indication is Indication.TOTAL_PASSED
+    assert found.accuracy_milliseconds == 1500.0
+    assert found.nonce == format(request["nonce"].native, "x")

@@ -1,0 +1,44 @@
+"""The document security store (ISO 32000-2 clause 12.8.4.3): certificates and CRLs a PDF carries along, none of them trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography import x509
+from pyhanko.pdf_utils.reader import PdfFileReader
+
+from core.errors import Malformed
+from verifier.reading import reading
+
+_MOST: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What could be read of it."""
+
+    certificates: tuple[x509.Certificate, ...] = ()
+    crls: tuple[bytes, ...] = ()
+
+
+def read_store(reader: PdfFileReader) -> Store:
+    """The certificates and CRLs of /DSS; an empty one where there is none or it cannot be read (it is an aid, no evidence)."""
+    try:
+        with reading("DSS"):
+            store = reader.root.get("/DSS")
+            if store is None:
+                return Store()
+            certificates = []
+            for der in _streams(store, "/Certs"):
+                try:
+                    certificates.append(x509.load_der_x509_certificate(der))
+                except ValueError:
+                    continue  # one broken certificate does not spoil the others
+            return Store(tuple(certificates), tuple(_streams(store, "/CRLs")))
+    except Malformed:
+        return Store()
+
+
+def _streams(store: Any, key: str) -> list[bytes]:
+    return [one.get_object().data for one in list(store.get(key, ()))[:_MOST]]

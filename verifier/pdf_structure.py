@@ -1,0 +1,208 @@
+"""Where the signatures of a PDF are, and whether each one's ByteRange is what ISO 32000-2 clause 12.8.1 says it must be."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyhanko.pdf_utils import generic
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.fields import enumerate_sig_fields
+
+from core.errors import Malformed
+from verifier.reading import reading
+
+MOST_SIGNATURES: Final = 50
+_LARGEST_HOLE: Final = 32 << 20
+_NUMBER: Final = rb"\s++(\d{1,10}+)"
+_BYTE_RANGE: Final = re.compile(rb"/ByteRange\s*+\[\s*+(\d{1,10}+)" + 3 * _NUMBER + rb"\s*+\]")
+"""Possessive throughout: what does not match is given up at once, so a hostile file costs no more than its length."""
+_MOST_LITERALS: Final = 10_000
+_HEX_STRING: Final = re.compile(rb"<[0-9A-Fa-f\0\t\n\f\r ]*>")
+_END: Final = re.compile(rb"startxref\s+(\d{1,10})\s+%%EOF\s*\Z")
+_OBJECT: Final = re.compile(rb"\d\s+\d+\s+obj\b")
+_SPACE: Final = b"\0\t\n\f\r "
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """``[0 b c d]``: the bytes before the hole, ``b`` of them, and ``d`` bytes from ``c``."""
+
+    numbers: tuple[int, ...]
+
+    @property
+    def hole(self) -> slice:
+        """The bytes between the two ranges."""
+        return slice(self.numbers[1], self.numbers[2])
+
+    @property
+    def end(self) -> int:
+        """The offset after the last byte signed."""
+        return self.numbers[2] + self.numbers[3]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSignature:
+    """A signature dictionary as it stands in the file. ``dictionary`` is None for one that no field reaches."""
+
+    name: str
+    dictionary: Any
+    byte_range: ByteRange | None
+    contents: bytes
+    """The value of /Contents; empty when there is none."""
+    problem: str | None
+    """What is wrong with ByteRange and hole; then nothing about it can be believed."""
+
+    @property
+    def placeholder(self) -> bool:
+        """Room was made for a signature that was never put in."""
+        return self.problem is None and not self.contents.strip(b"\0")
+
+    @property
+    def orphaned(self) -> bool:
+        """No field of the form leads to it."""
+        return self.dictionary is None
+
+    def signed_chunks(self, document: bytes) -> tuple[memoryview, memoryview]:
+        """What it was computed over; only for one without a ``problem``."""
+        if self.byte_range is None:
+            raise Malformed("ByteRange", "missing")
+        view, hole = memoryview(document), self.byte_range.hole
+        return view[: hole.start], view[hole.stop : self.byte_range.end]
+
+
+def find_signatures(reader: PdfFileReader, document: bytes) -> list[FoundSignature]:
+    """Every filled signature field, and every signature dictionary in the bytes that no field leads to, in signing order.
+
+    A signature must lie in the file unpacked, since ByteRange is about bytes of the file; so looking for ByteRange in the
+    bytes finds those that someone took out of reach by dropping the form. Raises Malformed.
+    """
+    found = []
+    with reading("AcroForm"):
+        for name, value, _ in enumerate_sig_fields(reader, filled_status=True):
+            found.append(_read(name, value, document))
+            if len(found) > MOST_SIGNATURES:
+                raise Malformed("document", f"more than {MOST_SIGNATURES} signatures")
+    reached = {one.byte_range.hole.start for one in found if one.byte_range is not None}
+    found += [one for one in find_orphans(document) if one.byte_range is not None and one.byte_range.hole.start not in reached]
+    found = _mark_shared(found)
+    return sorted(found, key=lambda one: one.byte_range.end if one.byte_range is not None else len(document))
+
+
+def find_orphans(document: bytes) -> list[FoundSignature]:
+    """Signature dictionaries in the bytes, whether or not a field leads to them; raises Malformed when there are too many."""
+    found = list(itertools.islice(_orphans(document), MOST_SIGNATURES + 1))
+    if len(found) > MOST_SIGNATURES:
+        raise Malformed("document", f"more than {MOST_SIGNATURES} signatures")
+    return found
+
+
+def _read(name: str, value: Any, document: bytes) -> FoundSignature:
+    dictionary = generic.DictionaryObject()
+    try:
+        with reading("signature"):
+            dictionary = value.get_object()
+            numbers = tuple(int(number) for number in dictionary["/ByteRange"])
+            contents = dictionary.raw_get("/Contents", decrypt=generic.EncryptedObjAccess.RAW)
+            octets: bytes = contents.get_object().original_bytes
+    except Malformed as problem:
+        kept = dictionary if isinstance(dictionary, generic.DictionaryObject) else generic.DictionaryObject()
+        return FoundSignature(name, kept, None, b"", f"the signature dictionary cannot be read ({problem.detail})")
+    problem_found = check_byte_range(numbers, document, octets)
+    return FoundSignature(name, dictionary, ByteRange(numbers) if len(numbers) == 4 else None, octets, problem_found)
+
+
+def check_byte_range(numbers: tuple[int, ...], document: bytes, contents: bytes) -> str | None:
+    """What is wrong with it, or None: four numbers, from 0, inside the file, the hole exactly the hex string of /Contents."""
+    if len(numbers) != 4 or min(numbers) < 0:
+        return "ByteRange is not four natural numbers"
+    start, before, after, length = numbers
+    if start != 0:
+        return "ByteRange does not begin at the start of the file"
+    if not before < after or length == 0:
+        return "the ranges of ByteRange overlap or are empty"
+    if after + length > len(document):
+        return "ByteRange reaches past the end of the file"
+    return _check_hole(document, before, after, contents)
+
+
+def _check_hole(document: bytes, before: int, after: int, contents: bytes) -> str | None:
+    if after - before > _LARGEST_HOLE:
+        return "the hole in ByteRange is larger than any signature"
+    hole = document[before:after]
+    if _HEX_STRING.fullmatch(hole) is None:
+        return "the hole in ByteRange is not exactly the hex string of /Contents"
+    return None if _unhex(hole) == contents else "the hole in ByteRange holds something else than /Contents"
+
+
+def _orphans(document: bytes) -> Iterator[FoundSignature]:
+    """ByteRange literals whose hole really is a hex string here (one inside an attachment's own bytes points elsewhere)."""
+    beyond = 0  # each byte is looked at in one hole only: a thousand overlapping ones cost no more than one
+    matches = list(itertools.islice(_BYTE_RANGE.finditer(document), _MOST_LITERALS))
+    if len(matches) == _MOST_LITERALS:
+        raise Malformed("document", "more ByteRange entries than any document has")
+    for match in sorted(matches, key=lambda one: int(one.group(2))):
+        numbers = tuple(int(group) for group in match.groups())
+        start, stop = numbers[1], min(numbers[2], len(document))
+        if numbers[0] != 0 or start < beyond or not 2 < stop - start <= _LARGEST_HOLE or document[start : start + 1] != b"<":
+            continue
+        if not document[max(0, start - 64) : start].rstrip(_SPACE).endswith(b"/Contents"):
+            continue  # a MAC (ISO/TS 32004) has a ByteRange as well, and is no signature
+        beyond = stop
+        hole = document[start:stop]
+        if _HEX_STRING.fullmatch(hole) is not None:
+            contents = _unhex(hole)
+            yield FoundSignature(
+                f"(offset {match.start()})", None, ByteRange(numbers), contents, check_byte_range(numbers, document, contents)
+            )
+
+
+def _unhex(literal: bytes) -> bytes:
+    """The value of a PDF hex string with its angle brackets (ISO 32000-2 clause 7.3.4.3)."""
+    digits = literal[1:-1].translate(None, _SPACE)
+    return bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode("ascii"))
+
+
+def _mark_shared(found: list[FoundSignature]) -> list[FoundSignature]:
+    """Of two sound signatures over one range, or with holes inside each other, at least one is forged: neither is believed."""
+    sound = [one for one in found if one.problem is None]
+    shared = [one for one in sound if any(_collide(one.byte_range, other.byte_range) for other in sound if other is not one)]
+    return [dataclasses.replace(one, problem="another signature shares its ByteRange") if one in shared else one for one in found]
+
+
+def _collide(one: ByteRange | None, other: ByteRange | None) -> bool:
+    if one is None or other is None:
+        return False
+    return one.end == other.end or (one.hole.start < other.hole.stop and other.hole.start < one.hole.stop)
+
+
+def signed_revision(reader: PdfFileReader, document: bytes, end: int) -> int | None:
+    """The revision (0 is the first) that the bytes up to ``end`` are the whole of, or None when they end elsewhere."""
+    with reading("xref"):
+        match = _END.search(document, max(0, end - 1024), end)
+        if match is None:
+            return None
+        for revision in reversed(range(reader.xrefs.total_revisions)):
+            if reader.xrefs.get_startxref_for_revision(revision) == int(match.group(1)):
+                inside = all(reader.xrefs.get_xref_container_info(one).end_location <= end for one in range(revision + 1))
+                return revision if inside else None
+        return None
+
+
+def bytes_left_over(reader: PdfFileReader, document: bytes, end: int, revision: int) -> str | None:
+    """What stands after ``end`` and belongs to no revision (what a lenient viewer might read all the same), or None."""
+    tail = document[end:].strip(_SPACE)
+    if not tail:
+        return None
+    with reading("xref"):
+        last = reader.xrefs.total_revisions - 1
+        if revision == last:
+            return f"{len(tail)} bytes were appended that form no revision"
+        after = document[reader.xrefs.get_xref_container_info(last).end_location :]
+        if _OBJECT.search(after) or _END.search(after) is None:
+            return "objects were appended after the last cross-reference section"
+        return None
