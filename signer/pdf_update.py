@@ -17,9 +17,9 @@ from pyhanko.pdf_utils.crypt import AuthStatus, StandardSecurityHandler
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, pdf_name
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.misc import PdfError
-from pyhanko.pdf_utils.reader import PdfFileReader
 
 from core.errors import CondauError, Conflict, Malformed, Rejected
+from core.pdf import Reader
 
 _DEPTH = 50
 """How deep a page or field tree may nest; real ones stay below ten."""
@@ -41,32 +41,13 @@ def reading() -> Iterator[None]:
         raise Malformed("document", f"this PDF cannot be read: it is broken ({what}); repair it and send it again") from error
 
 
-class _Reader(PdfFileReader):
-    @property
-    def encrypt_dict(self) -> DictionaryObject | None:
-        """Free of references: nothing in it is encrypted, and to resolve one through the decryption it describes never ends."""
-        found = super().encrypt_dict
-        return None if found is None else self._without_references(found)
-
-    def _without_references(self, value: Any, depth: int = 0) -> Any:
-        if depth > _DEPTH:
-            raise Malformed("document", "this PDF cannot be read: its encryption dictionary nests without end")
-        if isinstance(value, IndirectObject):
-            value = self.get_object(value.reference, never_decrypt=True)  # type: ignore[no-untyped-call]  # pyHanko states no types for it
-        if isinstance(value, DictionaryObject):
-            direct = DictionaryObject({key: self._without_references(value.raw_get(key), depth + 1) for key in value})
-            direct.container_ref = value.container_ref
-            return direct
-        return value
-
-
 class Update(IncrementalPdfFileWriter):
     """What one revision adds. Metadata, version and everything else nobody asked to change stay as they are."""
 
     output_version = (1, 0)  # the file keeps the version it states
 
     def __init__(self, document: bytes) -> None:
-        reader = _Reader(io.BytesIO(document), strict=False)
+        reader = Reader(io.BytesIO(document), strict=False)
         super().__init__(reader.stream, prev=reader)
         revisions = range(reader.xrefs.total_revisions)
         used = (ref.idnum for revision in revisions for ref in reader.xrefs.explicit_refs_in_revision(revision))

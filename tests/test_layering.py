@@ -35,7 +35,7 @@ ONLY_IN = {
     "pkcs11": re.compile(r"hsm/.*"),
     "falcon": HTTP,
     "gunicorn": re.compile(r"server\.py"),
-    "pyhanko": re.compile(r"(signer|verifier)/.*"),
+    "pyhanko": re.compile(r"core/pdf\.py|(signer|verifier)/.*"),
     "pyhanko_certvalidator": re.compile(r"verifier/.*|pki/trust\.py"),
     "web": re.compile(r"api\.py|bootstrap\.py|server\.py|cli\.py|web/.*|\w+/http\.py"),
 }

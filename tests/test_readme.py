@@ -15,7 +15,7 @@ from core.config import Config
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETTING = re.compile(r"^\| (`[a-z_.]+`(?:, `[a-z_.]+`)*) \| (.*?) \|", re.MULTILINE)
-IN_WORDS = {"database_url": "`condau.sqlite3` in the folder", "hsm.environment": "none"}
+IN_WORDS = {"database_url": "`condau.sqlite3` in the folder", "hsm.environment": "none", "signer.font": "Tinos of `fonts-croscore`"}
 
 
 def _stated() -> Iterator[tuple[str, str]]:
@@ -42,3 +42,11 @@ def test_every_setting_is_in_the_readme_with_its_default() -> None:
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))))
 def test_every_make_target_the_readme_names_exists(target: str) -> None:
     assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_index_of_decisions_names_every_one_by_its_title() -> None:
+    folder = ROOT / "docs" / "adr"
+    pages = {path.name: path.read_text(encoding="utf-8").partition("\n")[0] for path in folder.glob("[0-9]*.md")}
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    stated = re.findall(r"^\| \[(\d{4})\]\((.*?)\) \| (.*?) \|", index, re.MULTILINE)
+    assert {name: f"# {number}: {title}" for number, name, title in stated} == pages

@@ -16,9 +16,13 @@ from pki.trust import load_trust
 from signer.xml_options import XmlOptions
 from tests.signer.house import CLIENT, OFFICER, House
 from verifier.context import Context
+from verifier.verdict import SignatureVerdict
+from verifier.xml import verify_xml
 
 DS = "http://www.w3.org/2000/09/xmldsig#"
 XADES = "http://uri.etsi.org/01903/v1.3.2#"
+SIMPLE = b'<HoSo Id="hs-1"><Ten>An</Ten><Tien>100</Tien></HoSo>'
+INNER = b"<Goi>" + SIMPLE + b"</Goi>"
 DOCUMENT = """<?xml version="1.0"?>
 <?xml-stylesheet href="hs.css"?>
 <HoSo xmlns="urn:hs" xmlns:k="urn:khac" xml:lang="vi" Id="hs-1">
@@ -45,6 +49,17 @@ def context_of(house: House) -> Context:
         crls.publish(authority, actor=SYSTEM)
     with house.database.read() as db:
         return Context(trust=load_trust(db), now=house.now())
+
+
+def judge(house: House, document: bytes) -> list[SignatureVerdict]:
+    """Our verdicts on every signature of ``document``."""
+    return verify_xml(document, context_of(house))
+
+
+def sole(house: House, document: bytes) -> SignatureVerdict:
+    """Our verdict on its only signature."""
+    (verdict,) = judge(house, document)
+    return verdict
 
 
 def signature_in(document: bytes) -> Element:

@@ -10,9 +10,10 @@ from typing import Any, Final
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.crypt import AuthStatus
 from pyhanko.pdf_utils.decode_limits import DecodeLimits, DocumentDecodeBudget
-from pyhanko.pdf_utils.reader import HistoricalResolver, PdfFileReader
+from pyhanko.pdf_utils.reader import HistoricalResolver
 
 from core.errors import Malformed
+from core.pdf import Reader
 from verifier.reading import reading
 
 _DECODED: Final = 128 << 20
@@ -26,7 +27,7 @@ class NeedsPassword(Malformed):
     """The document is encrypted and opens only with a password."""
 
 
-class BoundedReader(PdfFileReader):
+class BoundedReader(Reader):
     """A lenient reader that gives up after so many visits to objects or so much time.
 
     pyHanko's difference analysis lists every path to every object; forty objects that each name the next one twice would

@@ -29,6 +29,7 @@ from tests.signer.pdfs import HELLO, add_empty_field, judge, make_hybrid, make_p
 from tests.software_keys import SoftwareKeys
 
 B_B = PdfOptions(level="B-B")
+from verifier.service import Verifier
 
 
 def validate(house: House, document: bytes, which: int = -1) -> PdfSignatureStatus:
@@ -171,7 +172,9 @@ def test_an_encryption_dictionary_in_pieces_is_read(house: House, tmp_path: Path
     trailer = trailer.replace(b"/Size %d" % number, b"/Size %d" % (number + 1))
     table = b"xref\n%d 1\n%010d 00000 n \ntrailer %b/Prev %d >>\nstartxref\n%d\n%%%%EOF\n"
     document += body + table % (number, start, trailer, previous, start + len(body))
-    assert judge(tmp_path, house.signer.sign_pdf(document, B_B, CLIENT)) == [True]
+    signed = house.signer.sign_pdf(document, B_B, CLIENT)
+    assert judge(tmp_path, signed) == [True]
+    assert Verifier(database=house.database, now=house.now).verify(signed).signatures[0].intact is True
 
 
 def test_a_certified_document_that_allows_nothing_more_is_refused(house: House) -> None:

@@ -1,0 +1,70 @@
+# Condau: `make run` serves a development instance, `make test` runs every test; `make help` lists the rest.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin
+WORKERS ?= 2
+ARGS ?=
+LOCK ?=
+LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-config --custom-compile-command "make lock" $(LOCK)
+# The instance's folder, as the program itself understands CONDAU_HOME.
+INSTANCE := $(or $(CONDAU_HOME),var)
+# Everything in shell, for shellcheck.
+SHELL_SCRIPTS := scripts/setup.sh scripts/fresh.sh .ci/run
+
+.PHONY: help run fresh setup setup-development test test-sqlite test-postgresql lint format bench torture lock
+
+##@ Use
+
+run: setup  ## install what is missing, make a development instance once, and serve it (CONDAU_PORT, CONDAU_HOME)
+	@$(PY)/condau init --development
+	@$(PY)/condau serve
+
+fresh:  ## throw the development instance away, keys and all
+	@scripts/fresh.sh "$(INSTANCE)"
+
+##@ Develop
+
+test: test-sqlite test-postgresql  ## set up and run the whole suite, on SQLite and again on PostgreSQL (ARGS="-k crl")
+
+test-sqlite: setup-development  ## the suite on SQLite only
+	$(PY)/pytest -n $(WORKERS) --database=sqlite $(ARGS)
+
+test-postgresql: setup-development  ## the suite on a temporary PostgreSQL only
+	$(PY)/pytest -n $(WORKERS) --database=postgresql $(ARGS)
+
+lint: setup-development  ## ruff, mypy --strict and shellcheck
+	$(PY)/ruff check .
+	$(PY)/ruff format --check .
+	$(PY)/mypy .
+	shellcheck $(SHELL_SCRIPTS)
+
+format: setup-development  ## let ruff put the source in its shape
+	$(PY)/ruff check --fix .
+	$(PY)/ruff format .
+
+lock: setup-development  ## resolve the dependencies of pyproject.toml anew into requirements/ (LOCK=--upgrade for newer ones)
+	$(PY)/uv pip compile pyproject.toml --group build --output-file requirements/runtime.txt $(LOCKING)
+	$(PY)/uv pip compile pyproject.toml --group development --constraints requirements/runtime.txt \
+		--output-file requirements/development.txt $(LOCKING)
+
+##@ Measure
+
+bench: setup-development  ## the benchmark: every figure a ratio against a bare baseline of the same run
+	$(PY)/python -m bench $(ARGS)
+
+torture: setup-development  ## kill -9 the service at random instants and check that nothing acknowledged is lost
+	$(PY)/python -m bench.torture $(ARGS)
+
+##@ Other
+
+setup:  ## install what running needs: system packages and .venv
+	@scripts/setup.sh runtime
+
+setup-development:  ## the same, with what the tests and linters need
+	@scripts/setup.sh development
+
+help:  ## this list
+	@awk 'BEGIN {FS = ":[^#]*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
