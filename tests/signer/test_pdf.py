@@ -27,9 +27,9 @@ from tests.conftest import Clock
 from tests.signer.house import CLIENT, OFFICER, SEAL, House, build_house
 from tests.signer.pdfs import HELLO, add_empty_field, judge, make_hybrid, make_pdf, qpdf, take_apart, text_of
 from tests.software_keys import SoftwareKeys
+from verifier.service import Verifier
 
 B_B = PdfOptions(level="B-B")
-from verifier.service import Verifier
 
 
 def validate(house: House, document: bytes, which: int = -1) -> PdfSignatureStatus:

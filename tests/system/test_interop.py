@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import AuthorityInformationAccessOID
 from rfc3161_client import HashAlgorithm, TimestampRequestBuilder, VerifierBuilder, decode_timestamp_response
 
 from bench.load import SAMPLE_PDF, make_csr
@@ -75,7 +76,7 @@ def test_openssl_ts_takes_our_timestamp(service: Service, authorities: Path) -> 
     answer = service.request("POST", "/tsa", query.read_bytes(), kind="application/timestamp-query")
     assert answer.headers["content-type"] == "application/timestamp-reply"
     reply.write_bytes(answer.body)
-    trust = ["-CAfile", authorities / "root.pem", "-untrusted", authorities / "issuing.pem"]
+    trust: list[str | Path] = ["-CAfile", authorities / "root.pem", "-untrusted", authorities / "issuing.pem"]
     assert "OK" in run("openssl", "ts", "-verify", "-queryfile", query, "-in", reply, *trust).stdout
     report = json.loads(service.request("POST", "/v1/verifications", answer.body, kind="application/timestamp-reply").body)
     assert report["format"] == "timestamp"
@@ -87,6 +88,7 @@ def test_rfc3161_client_takes_our_timestamp(service: Service, authorities: Path)
     reply = decode_timestamp_response(answer.body)
     root = x509.load_pem_x509_certificate((authorities / "root.pem").read_bytes())
     issuing = x509.load_pem_x509_certificate((authorities / "issuing.pem").read_bytes())
+    assert query.nonce is not None
     verifier = VerifierBuilder().add_root_certificate(root).add_intermediate_certificate(issuing).nonce(query.nonce).build()
     assert verifier.verify(reply, hashlib.sha512(b"van ban").digest())
 
@@ -146,7 +148,7 @@ def test_urls_in_certificates_answer(service: Service) -> None:
     points = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     access = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     names = [name for point in points for name in point.full_name or []] + [
-        item.access_location for item in access if item.access_method == x509.AuthorityInformationAccessOID.CA_ISSUERS
+        item.access_location for item in access if item.access_method == AuthorityInformationAccessOID.CA_ISSUERS
     ]
     assert len(names) >= 2
     for name in names:
@@ -155,10 +157,17 @@ def test_urls_in_certificates_answer(service: Service) -> None:
 
 
 def _verify(folder: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    files = ["-CAfile", folder / "root.pem", "-untrusted", folder / "issuing.pem", "-CRLfile", folder / "crls.pem"]
+    files: list[str | Path] = [
+        "-CAfile",
+        folder / "root.pem",
+        "-untrusted",
+        folder / "issuing.pem",
+        "-CRLfile",
+        folder / "crls.pem",
+    ]
     return run("openssl", "verify", "-crl_check_all", *files, folder / "leaf.pem", check=check)
 
 
 def _ocsp(folder: Path, service: Service) -> str:
-    files = ["-issuer", folder / "issuing.pem", "-cert", folder / "leaf.pem", "-CAfile", folder / "chain.pem"]
+    files: list[str | Path] = ["-issuer", folder / "issuing.pem", "-cert", folder / "leaf.pem", "-CAfile", folder / "chain.pem"]
     return run("openssl", "ocsp", *files, "-url", f"{service.url}/ocsp").stdout

@@ -90,7 +90,7 @@ def _asn1(identity: Identity) -> tuple[asn1_x509.Certificate, asn1_keys.PrivateK
 def timestamper(identity: Identity, at: datetime, *certificates: Identity) -> DummyTimeStamper:
     """An RFC 3161 authority that says it is ``at``."""
     certificate, key = _asn1(identity)
-    store = SimpleCertificateStore()  # type: ignore[no-untyped-call]  # pyHanko leaves its constructor untyped
+    store = SimpleCertificateStore()
     store.register_multiple([asn1_x509.Certificate.load(one.der) for one in certificates])
     return DummyTimeStamper(certificate, key, certs_to_embed=store, fixed_dt=at, include_nonce=False)
 
@@ -112,7 +112,7 @@ def sign(
     """One more signature; with ``stamped_at`` it carries a timestamp."""
     who = signer or pki.signer
     certificate, key = _asn1(who)
-    store = SimpleCertificateStore()  # type: ignore[no-untyped-call]  # pyHanko leaves its constructor untyped
+    store = SimpleCertificateStore()
     store.register_multiple([certificate, asn1_x509.Certificate.load(pki.issuing.der)])
     metadata = PdfSignatureMetadata(
         field_name=field,
