@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from core.db import Base, Record
+from core.db import Base, Record, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,23 @@ class AuditEntry(Base):
     detail: Mapped[dict[str, Any]]
 
 
-def append(db: Session, *, at: datetime, actor: Actor, action: str, subject: str, **detail: Any) -> None:
-    """Add one entry to the caller's transaction, so that it is there exactly when the act is.
+_INSERT: Final = sa.insert(cast("sa.Table", AuditEntry.__table__))
+"""On the table and made once: through the mapper it costs more than the row itself, and every use of a key pays it."""
+
+
+def entry(*, at: datetime, actor: Actor, action: str, subject: str, **detail: Any) -> Row:
+    """One entry as a row for :meth:`core.db.Database.insert`, beside the rows it tells of.
 
     ``action`` is ``noun.verb`` (``certificate.issue``, ``signature.intend``, ``crl.publish``); ``subject`` names what it was
     done to (a serial number, a label); ``detail`` holds JSON values only, never a secret and never a document.
     """
     who = {"actor": actor.name, "role": actor.role, "request_id": actor.request_id}
-    db.execute(_INSERT, {"at": at, **who, "action": action, "subject": subject, "detail": detail})
+    return _INSERT, {"at": at, **who, "action": action, "subject": subject, "detail": detail}
 
 
-_INSERT: Final = sa.insert(cast("sa.Table", AuditEntry.__table__))
-"""On the table and made once: through the mapper it costs more than the row itself, and every use of a key pays it."""
+def append(db: Session, *, at: datetime, actor: Actor, action: str, subject: str, **detail: Any) -> None:
+    """Add one entry (see :func:`entry`) to the caller's transaction, so that it is there exactly when the act is."""
+    db.execute(*entry(at=at, actor=actor, action=action, subject=subject, **detail))
 
 
 def entries(db: Session, *, before: int | None = None, subject: str | None = None, limit: int = 100) -> list[AuditEntry]:

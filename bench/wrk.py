@@ -43,14 +43,14 @@ def measure(
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     return Rate(
         per_second=float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        median=_milliseconds(_find(r"50%\s+(\S+)", output)),
-        p99=_milliseconds(_find(r"99%\s+(\S+)", output)),
+        median=_milliseconds(_find(r"^\s+50%\s+(\S+)", output)),
+        p99=_milliseconds(_find(r"^\s+99%\s+(\S+)", output)),
         refused=int(refused.group(1)) if refused else 0,
     )
 
 
 def _find(pattern: str, output: str) -> str:
-    found = re.search(pattern, output)
+    found = re.search(pattern, output, re.MULTILINE)
     if found is None:
         raise ValueError(f"wrk said nothing of {pattern}:\n{output}")
     return found.group(1)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -58,6 +59,20 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: Moment(), dict[str, Any]: sa.JSON()}  # noqa: RUF012 - SQLAlchemy reads it off the class
 
 
+Row = tuple[sa.Insert, dict[str, Any]]
+"""An INSERT, made once per table, and the values of one row."""
+_ASK_AGAIN = 0.001
+
+
+class _Waiting:
+    """The rows one thread wants inserted, and what became of them."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.done = False
+        self.error: Exception | None = None
+
+
 class Database:
     """Transactions on one database, SQLite or PostgreSQL by URL.
 
@@ -72,10 +87,12 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._busy_seconds = busy_seconds
         self._turn = threading.Lock()
+        self._waiting: list[_Waiting] = []
+        self._waiting_lock = threading.Lock()
         if self.is_sqlite:
             self.engine = sa.create_engine(self.url, connect_args={"timeout": busy_seconds}, pool_size=pool_size)
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
-            sa.event.listen(self.engine, "begin", _begin_sqlite)
+            sa.event.listen(self.engine, "begin", self._begin_sqlite)
         else:
             self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=pool_size)
         self._writer = self.engine.execution_options(condau_write=True)
@@ -93,21 +110,87 @@ class Database:
         On SQLite the write lock is taken at the first statement (BEGIN IMMEDIATE), so that two writers queue instead of
         failing half way. On PostgreSQL it is READ COMMITTED: lock the row (``with_for_update``) that must not move.
         """
-        with self._turn_to_write(), _typed_outage(), Session(self._writer, expire_on_commit=False) as db, db.begin():
+        queue = self._my_turn() if self.is_sqlite else nullcontext()
+        with queue, _typed_outage(), Session(self._writer, expire_on_commit=False) as db, db.begin():
             yield db
 
+    def insert(self, *rows: Row) -> None:
+        """Insert ``rows`` in one transaction, committed when this returns; raises as :meth:`write` does.
+
+        Rows of several threads that wait at the same moment share one transaction, because a commit costs far more than a
+        row. Whose rows cannot be inserted is told so alone.
+        """
+        mine = _Waiting(rows)
+        with self._waiting_lock:
+            self._waiting.append(mine)
+        with self._my_turn(instead_of_giving_up=lambda: not self._withdraw(mine)):
+            if not mine.done:  # nobody who had the turn before has taken mine along
+                with self._waiting_lock:
+                    batch, self._waiting = self._waiting, []
+                self._insert_together(batch)
+        if mine.error is not None:
+            raise mine.error
+
+    def _withdraw(self, mine: _Waiting) -> bool:
+        """Take rows back that nobody has taken along yet."""
+        with self._waiting_lock:
+            if mine not in self._waiting:
+                return False
+            self._waiting.remove(mine)
+            return True
+
+    def _insert_together(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            with _typed_outage(), self._writer.begin() as connection:
+                by_statement: dict[sa.Insert, list[dict[str, Any]]] = {}
+                for one in batch:
+                    for statement, values in one.rows:
+                        by_statement.setdefault(statement, []).append(values)
+                for statement, listed in by_statement.items():
+                    connection.execute(statement, listed)
+        except Unavailable as error:
+            for one in batch:
+                one.error = error
+        except SQLAlchemyError as error:
+            if len(batch) == 1:
+                batch[0].error = error
+            else:
+                for one in batch:
+                    self._insert_together([one])
+        for one in batch:
+            one.done = True
+
     @contextmanager
-    def _turn_to_write(self) -> Iterator[None]:
-        """On SQLite the threads of a process queue here: its own lock is polled, which under load starves somebody."""
-        if not self.is_sqlite:
-            yield
-            return
+    def _my_turn(self, instead_of_giving_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """The threads of a process queue here, so that at most one of each process asks for the database's own lock.
+
+        Whose patience ends gets Unavailable, unless ``instead_of_giving_up`` says that the wait must go on.
+        """
         if not self._turn.acquire(timeout=self._busy_seconds):
-            raise Unavailable("database", "too many are waiting to write")
+            if not instead_of_giving_up():
+                raise Unavailable("database", "too many are waiting to write")
+            self._turn.acquire()  # who has the turn is inserting our rows, and bounded in time
         try:
             yield
         finally:
             self._turn.release()
+
+    def _begin_sqlite(self, connection: sa.Connection) -> None:
+        if not connection.get_execution_options().get("condau_write", False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        # SQLite's own waiting sleeps longer and longer, up to 0.1 s, and under load never finds the lock free: ask more often
+        connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                break
+            except OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_ASK_AGAIN)
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}")
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -126,11 +209,6 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> N
     cursor.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("condau_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 @contextmanager

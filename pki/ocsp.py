@@ -6,17 +6,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.ocsp import OCSPResponseStatus
 from sqlalchemy.orm import Session
 
-from audit.log import Actor, append
+from audit.log import Actor, entry
 from core.clock import Now
 from core.config import Config
-from core.db import Database
+from core.db import Database, Row
 from core.errors import Unavailable
 from core.signatures import fitting_hash, sign, verify
 from hsm.keys import KeyStore
@@ -68,8 +68,7 @@ class OcspResponder:
         with self._database.read() as db:
             statuses = _load_statuses(db, responder.authority_id, query.certificates)
         response = self._sign(responder, query, statuses, at)
-        with self._database.write() as db:
-            _record(db, responder, name, query, statuses, at=at, actor=actor)
+        self._database.insert(*_records(responder, name, query, statuses, at=at, actor=actor))
         return response
 
     def _sign(self, responder: _Responder, query: OcspQuery, statuses: Sequence[Status], at: datetime) -> bytes:
@@ -131,18 +130,19 @@ def _load_statuses(db: Session, authority_id: int, wanted: Sequence[CertId]) -> 
     return statuses
 
 
-def _record(
-    db: Session, responder: _Responder, name: str, query: OcspQuery, statuses: Sequence[Status], *, at: datetime, actor: Actor
-) -> None:
-    rows = [
-        {
-            "at": at,
-            "authority_id": responder.authority_id,
-            "serial": format_serial(item.serial)[:_SERIAL_COLUMN],
-            "status": status.name,
-        }
-        for item, status in zip(query.certificates, statuses, strict=True)
+_INSERT: Final = sa.insert(cast("sa.Table", OcspRecord.__table__))
+
+
+def _records(
+    responder: _Responder, name: str, query: OcspQuery, statuses: Sequence[Status], *, at: datetime, actor: Actor
+) -> Sequence[Row]:
+    """What is written down of one response: the status said of each certificate, and the use of the responder's key."""
+    answers = {
+        format_serial(item.serial)[:_SERIAL_COLUMN]: status.name for item, status in zip(query.certificates, statuses, strict=True)
+    }
+    rows: list[Row] = [
+        (_INSERT, {"at": at, "authority_id": responder.authority_id, "serial": serial, "status": status})
+        for serial, status in answers.items()
     ]
-    db.execute(sa.insert(OcspRecord), rows)
-    answers = {row["serial"]: row["status"] for row in rows}
-    append(db, at=at, actor=actor, action="ocsp.respond", subject=responder.identity.serial, authority=name, answers=answers)
+    told = {"authority": name, "answers": answers}
+    return [*rows, entry(at=at, actor=actor, action="ocsp.respond", subject=responder.identity.serial, **told)]

@@ -10,7 +10,7 @@ from typing import Final, cast
 import sqlalchemy as sa
 from cryptography import x509
 
-from audit.log import Actor, append
+from audit.log import Actor, entry
 from core.clock import Now
 from core.cms import ID_TST_INFO, CmsSigner, check_signed_data
 from core.config import TsaConfig
@@ -137,9 +137,8 @@ class TimestampAuthority:
             "client": actor.name,
             "der": timestamp,
         }
-        with self._database.write() as db:
-            db.execute(_INSERT, row)
-            append(db, at=at, actor=actor, action="timestamp.issue", subject=serial, key=unit.identity.key_label)
+        told = entry(at=at, actor=actor, action="timestamp.issue", subject=serial, key=unit.identity.key_label)
+        self._database.insert((_INSERT, row), told)
 
 
 def _sign(unit: _Unit, info: bytes, *, certificates: tuple[x509.Certificate, ...]) -> bytes:

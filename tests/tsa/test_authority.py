@@ -301,17 +301,17 @@ def test_a_newer_unit_takes_over(authority: TimestampAuthority, database: Databa
     assert successor.unit.serial_number in {item.chosen.serial_number for item in signed["certificates"]}
 
 
-def test_a_locked_database_is_unavailable_and_no_timestamp_leaves(
-    authority: TimestampAuthority, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_unavailable_and_no_timestamp_leaves(authority: TimestampAuthority, database: Database) -> None:
     read(authority.respond(query(), ACTOR))
 
-    def full(*_: object, **__: object) -> None:
-        raise sa.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+    def full(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO audit_entry"):  # the record itself has been inserted by then
+            raise sa.exc.OperationalError(statement, {}, Exception("database or disk is full"))
 
-    monkeypatch.setattr(module, "append", full)
+    sa.event.listen(database.engine, "before_cursor_execute", full)
     with pytest.raises(Unavailable):
         authority.respond(query(), ACTOR)
+    sa.event.remove(database.engine, "before_cursor_execute", full)
     assert count(database, Timestamp) == count(database, AuditEntry) == 1
 
 
