@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from pkcs11 import Mechanism, ObjectClass, PKCS11Error, Session
 
 from core.config import HsmConfig
-from core.errors import Rejected, Unavailable
+from core.errors import CondauError, Rejected, Unavailable
 from hsm.keys import PrivateKey
 from hsm.mechanisms import Choice
 from hsm.objects import find, find_pairs
@@ -149,7 +149,7 @@ class Connection:
                 lane.forget()
                 for name, public_key in self.probe_pairs:
                     try_out(build_key(lane, name, public_key))
-        except (PKCS11Error, Unavailable):
+        except (PKCS11Error, CondauError):
             return False
         return bool(self.probe_pairs)
 

@@ -13,7 +13,6 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -64,7 +63,8 @@ _REFUSALS = (
 
 _opening = threading.Lock()
 """Held while a module is initialised or finalised: both act on the whole process."""
-_users: weakref.WeakSet[Token] = weakref.WeakSet()
+_holders: dict[Path, Token] = {}
+"""Which token of this process has which module initialised."""
 
 
 class Token:
@@ -84,7 +84,6 @@ class Token:
         self._away: str | None = None
         self._try_again_at = 0.0
         self._refused_pin: int | None = None
-        _users.add(self)
 
     def key(self, label: str) -> PrivateKey:
         """The key pair with this label; raises NotFound, Conflict (several have it) or Unavailable."""
@@ -154,7 +153,8 @@ class Token:
     def close(self) -> None:
         """Log out and finalise the module; the next use opens it again."""
         with _opening:
-            self._let_go()
+            if not self._let_go():
+                _log.warning("token %r is left open: a call to the HSM hangs", self._config.token_label)
 
     def _run(self, work: Callable[[Lane], T]) -> T:
         """``work`` on a lane, healed and tried once more if the HSM may be at fault."""
@@ -163,8 +163,8 @@ class Token:
         while True:
             try:
                 return connection.run(work)
-            except Lost:  # replaced while this call waited for its turn: the HSM was not asked yet
-                connection = self._recover(connection, None)
+            except Lost:  # stopped while this call waited for its turn: the HSM was not asked yet
+                connection = self._recover(None, None)
             except _REFUSALS as error:
                 raise Rejected("key", f"the token refuses this use of a key: {_name(error)}") from error
             except PKCS11Error as error:
@@ -177,10 +177,10 @@ class Token:
         connection = self._connection
         if connection is not None and connection.usable:
             return connection
-        return self._recover(connection, None)
+        return self._recover(None, None)
 
     def _recover(self, failed: Connection | None, error: Exception | None) -> Connection:
-        """A usable connection in place of ``failed``; raises Unavailable."""
+        """A usable connection; if ``failed`` is still the current one, only after it was tested. Raises Unavailable."""
         self._check_backoff()
         if not _opening.acquire(timeout=_OPEN_WAIT if self._away is None else 0):
             raise self._unavailable("the HSM is being re-opened")
@@ -204,12 +204,12 @@ class Token:
                     _log.warning("a call to the HSM failed: %s", _name(error))
                 if not current.drain(_DRAIN_WAIT):
                     raise self._unavailable("a call to the HSM hangs")
+                self._connection = None
                 if current.works():
                     current.resume()
+                    self._connection, self._away = current, None
                     return current
                 current.release()
-                self._connection = None
-            self._take_module()
             self._connection = self._open()
         except Unavailable as away:
             self._away, self._try_again_at = away.detail, time.monotonic() + _BACKOFF
@@ -219,14 +219,10 @@ class Token:
         _log.info("token %r is open, sessions: %d", self._config.token_label, self._config.sessions)
         return self._connection
 
-    def _take_module(self) -> None:
-        for other in _users:
-            same = other is not self and other._config.module == self._config.module  # noqa: SLF001 - the same class
-            if same and not other._let_go():  # noqa: SLF001 - the same class
-                raise self._unavailable("a call to the HSM hangs")
-
     def _open(self) -> Connection:
         """Log in, under the store's guard where there is one; raises Unavailable."""
+        if not _take_module(self._config.module, self):
+            raise self._unavailable("a call to the HSM hangs")
         export_module_environment(self._config)
         stamp = self._check_pin()
         pin = load_pin(self._config.pin_file)
@@ -291,6 +287,8 @@ class Token:
             connection.release()
         self._connection = None
         self._finalize()
+        if _holders.get(self._config.module) is self:
+            del _holders[self._config.module]
         return True
 
     def _forget_parent(self) -> None:
@@ -318,8 +316,8 @@ def sole_use(config: HsmConfig) -> Iterator[Any]:
     """
     with _opening:
         export_module_environment(config)
-        for token in list(_users):
-            token._let_go()  # noqa: SLF001 - the same module
+        if not _take_module(config.module, None):
+            raise Unavailable("hsm", "a call to the HSM hangs")
         try:
             library = pkcs11.lib(str(config.module))
             try:
@@ -330,6 +328,16 @@ def sole_use(config: HsmConfig) -> Iterator[Any]:
             raise Unavailable("hsm", f"the token cannot be set up: {_name(error)}") from error
 
 
+def _take_module(module: Path, taker: Token | None) -> bool:
+    """Have whichever other token holds the module let it go; False when it cannot. Call while holding ``_opening``."""
+    holder = _holders.get(module)
+    if holder is not None and holder is not taker and not holder._let_go():  # noqa: SLF001 - the same module
+        return False
+    if taker is not None:
+        _holders[module] = taker
+    return True
+
+
 def _name(error: BaseException) -> str:
     """What happened, in one line: PKCS#11 errors mostly say it by their type alone."""
     return f"{type(error).__name__}: {error}".removesuffix(": ")
@@ -337,14 +345,14 @@ def _name(error: BaseException) -> str:
 
 def _close_all() -> None:
     """At exit, before the libraries the module itself uses are torn down: finalising after that crashes some modules."""
-    for token in list(_users):
+    for token in list(_holders.values()):
         token.close()
 
 
 def _after_fork_in_child() -> None:
     global _opening  # noqa: PLW0603 - the parent's lock may be held by a thread that does not exist here
     _opening = threading.Lock()
-    for token in list(_users):
+    for token in list(_holders.values()):
         token._forget_parent()  # noqa: SLF001 - the same module
 
 

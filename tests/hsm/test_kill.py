@@ -26,6 +26,7 @@ KILLS = 30
 SEED = 20250101
 
 
+@pytest.mark.slow
 def test_the_token_survives_kills_while_logging_in_and_making_keys(config: HsmConfig, tmp_path: Path) -> None:
     """Three processes at a time do nothing but log in and make keys; each is killed at a random instant."""
     code = (
