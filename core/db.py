@@ -82,7 +82,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 10, busy_seconds: float = 10.0) -> None:
         """``url`` is SQLAlchemy's (``sqlite:///path`` or ``postgresql+psycopg://…``); ``busy_seconds``: how long a writer
-        waits for SQLite's lock."""
+        waits for a lock."""
         self.url = sa.make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._busy_seconds = busy_seconds
@@ -94,7 +94,8 @@ class Database:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", self._begin_sqlite)
         else:
-            self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=pool_size)
+            patience = {"options": f"-c lock_timeout={int(busy_seconds * 1000)}", "connect_timeout": 5}
+            self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=pool_size, connect_args=patience)
         self._writer = self.engine.execution_options(condau_write=True)
 
     @contextmanager

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from bench.load import SAMPLE_PDF, make_csr
+from bench.load import SAMPLE_PDF, Load, make_csr
 from core.config import parse_config
 from core.db import Database
 from pki.models import Certificate
@@ -125,20 +124,45 @@ def test_more_than_the_limit_is_refused_while_it_is_being_read(new_service: Inst
     assert service.stop() == 0
 
 
-def test_a_locked_database_is_a_503_and_never_half_a_certificate(new_service: Instances, request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--database") != "sqlite":
-        pytest.skip("a whole database that is locked exists on SQLite only; PostgreSQL's outage is tested below")
+def test_a_locked_database_is_a_503_and_never_half_a_certificate(new_service: Instances) -> None:
     service = new_service.make()
     service.start()
     before = count(service, Certificate)
-    holder = sqlite3.connect(service.home / "condau.sqlite3", isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
+    database = open_database(service)
+    lock = "BEGIN EXCLUSIVE" if database.is_sqlite else "LOCK TABLE certificate IN ACCESS EXCLUSIVE MODE"
+    holder = database.engine.raw_connection()
+    holder.cursor().execute(lock)
     answer = service.request("POST", CSR, make_csr(), key="admin", kind="application/pkcs10")
     assert (answer.status, "retry-after" in answer.headers) == (503, True)
-    holder.execute("ROLLBACK")
+    holder.rollback()
     holder.close()
+    database.close()
     assert count(service, Certificate) == before
     assert service.request("POST", CSR, make_csr(), key="admin", kind="application/pkcs10").status == 201
+    assert service.stop() == 0
+
+
+def test_lost_database_connections_are_503_at_most_and_heal(new_service: Instances) -> None:
+    service = new_service.make()
+    database = open_database(service)
+    if database.is_sqlite:
+        pytest.skip("SQLite has no connections that somebody else can end")
+    service.start()
+    load = Load(service, clients=3)
+    load.start()
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    for _ in range(5):
+        time.sleep(0.5)
+        with database.read() as db:
+            db.execute(sa.text(others))
+    time.sleep(1)
+    before = load.tally.server_errors
+    time.sleep(1)
+    tally = load.stop()
+    assert set(tally.statuses) <= {200, 201, 503}
+    assert tally.server_errors == before
+    assert tally.statuses[200]
+    database.close()
     assert service.stop() == 0
 
 
