@@ -110,9 +110,9 @@ def _check(_: argparse.Namespace) -> int:
     services = _services()
     failed = 0
     for name, check in services.checks.items():
-        part = run_check(check)
-        failed += part.status != "ok"
-        print(f"{'ok   ' if part.status == 'ok' else 'ERROR'} {name}{': ' + part.detail if part.detail else ''}")
+        failure = run_check(check)
+        failed += failure is not None
+        print(f"ok    {name}" if failure is None else f"ERROR {name}: {failure}")
     services.close()
     return 1 if failed else 0
 

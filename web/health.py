@@ -22,18 +22,11 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-class PartHealth(BaseModel):
-    """One part the service depends on."""
-
-    status: Literal["ok", "failed"]
-    detail: str = ""
-
-
 class Readiness(BaseModel):
-    """Whether the service can do its work, part by part."""
+    """Every part the service depends on works."""
 
-    status: Literal["ready", "not ready"]
-    parts: dict[str, PartHealth]
+    status: Literal["ready"] = "ready"
+    parts: list[str]
 
 
 class Liveness:
@@ -46,26 +39,24 @@ class Liveness:
 
 
 class Ready:
-    """``/readyz``: runs every check; a single failed one answers 503."""
+    """``/readyz``: runs every check; a single failed one is a 503 that names it."""
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = checks
 
-    @operation(roles=PUBLIC, summary="Can the service do its work", tag="health", returns=Readiness, problems=(Unavailable,))
+    @operation(roles=PUBLIC, summary="Can the service do its work", tag="health", returns=Readiness)
     def on_get(self, _req: falcon.Request, resp: falcon.Response, *, actor: Actor) -> None:  # noqa: ARG002 - every responder is told who asks
-        """Answer with the state of each part."""
-        parts = {name: run_check(check) for name, check in self._checks.items()}
-        ready = all(part.status == "ok" for part in parts.values())
-        if not ready:
-            resp.status = 503
-            resp.set_header("Retry-After", "1")
-        send_json(resp, Readiness(status="ready" if ready else "not ready", parts=parts))
+        """Answer with what works, or raise Unavailable with what does not."""
+        failures = {name: failure for name, check in self._checks.items() if (failure := run_check(check)) is not None}
+        if failures:
+            raise Unavailable(next(iter(failures)), "; ".join(f"{name}: {detail}" for name, detail in failures.items()))
+        send_json(resp, Readiness(parts=list(self._checks)))
 
 
-def run_check(check: Check) -> PartHealth:
-    """The health of one part."""
+def run_check(check: Check) -> str | None:
+    """None when the part works, otherwise what is wrong with it."""
     try:
         check()
     except CondauError as error:
-        return PartHealth(status="failed", detail=error.detail)
-    return PartHealth(status="ok")
+        return error.detail
+    return None
