@@ -21,6 +21,7 @@ from pki.crl import CrlPublisher
 from pki.ocsp import OcspResponder
 from signer.service import Signer
 from tsa.authority import TimestampAuthority
+from tsa.succession import Succession
 from verifier.service import Verifier
 from web.health import Check
 
@@ -40,6 +41,7 @@ class Services:
     crl: CrlPublisher
     ocsp: OcspResponder
     tsa: TimestampAuthority
+    units: Succession
     signer: Signer
     verifier: Verifier
 
@@ -51,7 +53,11 @@ class Services:
     @property
     def housekeeping(self) -> Mapping[str, Task]:
         """What is done without being asked."""
-        return {"reconcile": lambda: self.reconcile(self.now() - UNDECIDED_AFTER), "crl": self.crl.refresh}
+        return {
+            "reconcile": lambda: self.reconcile(self.now() - UNDECIDED_AFTER),
+            "crl": self.crl.refresh,
+            "units": self.units.refresh,
+        }
 
     def reconcile(self, before: datetime) -> int:
         """Settle every intent written before ``before`` that has no result; returns how many there were."""
@@ -74,16 +80,18 @@ def build(config: Config, *, now: Now = system_now) -> Services:
     database = Database(config.database_url, pool_size=config.server.threads + 2)
     token = Token(config.hsm)
     crl = CrlPublisher(database=database, keys=token, now=now, config=config)
+    ca = CertificateAuthority(database=database, keys=token, now=now, config=config, crl=crl)
     tsa = TimestampAuthority(database=database, keys=token, now=now, config=config.tsa)
     return Services(
         config=config,
         database=database,
         token=token,
         now=now,
-        ca=CertificateAuthority(database=database, keys=token, now=now, config=config, crl=crl),
+        ca=ca,
         crl=crl,
         ocsp=OcspResponder(database=database, keys=token, now=now, config=config),
         tsa=tsa,
+        units=Succession(database=database, ca=ca, now=now, units=tsa.units),
         signer=Signer(database=database, keys=token, now=now, stamp=tsa.stamp, font=config.signer.font),
         verifier=Verifier(database=database, now=now),
     )

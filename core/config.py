@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 import types
 import typing
@@ -22,6 +23,7 @@ from core.db import sqlite_url
 from core.errors import Rejected
 
 FILE_NAME = "condau.toml"
+_UNIT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 T = TypeVar("T")
 
 
@@ -68,13 +70,39 @@ class PkiConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TsaUnitConfig:
+    """``[[tsa.units]]``: a time-stamping unit, which answers at ``/tsa/{name}`` and at ``/tsa`` to those who ask for its policy."""
+
+    name: str
+    """Lower-case letters, digits and hyphens, at most 32."""
+    policy: str = ""
+    """The policy OID it stamps under; empty: ``tsa.policy``."""
+    key: str = "p-256"
+    """The kind of key made for it: ``rsa-2048`` to ``rsa-4096``, ``p-256``, ``p-384``, ``p-521``, ``ed25519``."""
+    pss: bool = False
+    """A RSA key signs by RSASSA-PSS and not by PKCS #1 v1.5."""
+    keys: int = 1
+    """Keys used in turn, each with a certificate of its own, where one key is the limit."""
+    qualified: bool = False
+    """Every timestamp states that it is a qualified one (ETSI EN 319 422, 9.1: esi4-qtstStatement-1)."""
+
+
+@dataclass(frozen=True, slots=True)
 class TsaConfig:
-    """``[tsa]``: the time-stamping unit."""
+    """``[tsa]``: the time-stamping authority."""
 
     policy: str = "1.3.6.1.4.1.99999.1.1"
     """The TSA policy OID put into every timestamp when the request names none."""
     accuracy_milliseconds: int = 1000
     """The stated accuracy; ETSI EN 319 421 allows at most 1 s."""
+    units: tuple[TsaUnitConfig, ...] = ()
+    """The units, the one first that answers where no policy and no unit is asked for; none stands for a single ``default``."""
+
+    @property
+    def all_units(self) -> tuple[TsaUnitConfig, ...]:
+        """The units that there are, each with its policy said."""
+        units = self.units or (TsaUnitConfig(name="default"),)
+        return tuple(unit if unit.policy else dataclasses.replace(unit, policy=self.policy) for unit in units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +194,10 @@ def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
     unknown = sorted(set(table) - set(hints))
     if unknown:
         raise Rejected(prefix + unknown[0], f"unknown key; known here: {', '.join(sorted(set(hints) - {'home'}))}")
+    needed = {item.name for item in dataclasses.fields(kind) if item.default is item.default_factory is dataclasses.MISSING}  # type: ignore[arg-type]  # it is called with dataclasses only
+    missing = sorted(needed - set(table))
+    if missing:
+        raise Rejected(prefix + missing[0], "must be given: it has no default")
     return kind(**{name: _value(hints[name], value, prefix + name) for name, value in table.items()})
 
 
@@ -174,6 +206,11 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, dict):
             raise Rejected(name, "is a table")
         return _build(hint, value, name + ".")
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise Rejected(name, "is a list")
+        item_hint = typing.get_args(hint)[0]
+        return tuple(_value(item_hint, item, f"{name}[{position}]") for position, item in enumerate(value))
     if typing.get_origin(hint) is Mapping:
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
             raise Rejected(name, "is a table of strings")
@@ -199,7 +236,21 @@ def _check(config: Config) -> None:
         raise Rejected("pki.ocsp_minutes", "must be from 1 to 10080")
     if not 1 <= config.tsa.accuracy_milliseconds <= 1000:
         raise Rejected("tsa.accuracy_milliseconds", "must be from 1 to 1000 (ETSI EN 319 421: 1 s or better)")
+    _check_units(config.tsa.units)
     if config.server.body_limit < 65_536:
         raise Rejected("server.body_limit", "must be at least 65536 bytes")
     if config.server.workers < 1 or config.server.threads < 1:
         raise Rejected("server.workers", "at least one worker and one thread are needed")
+
+
+def _check_units(units: tuple[TsaUnitConfig, ...]) -> None:
+    for position, unit in enumerate(units):
+        field = f"tsa.units[{position}]"
+        if not _UNIT_NAME.fullmatch(unit.name):
+            raise Rejected(f"{field}.name", "must be 1 to 32 lower-case letters, digits and hyphens, a letter or digit first")
+        if unit.name in {other.name for other in units[:position]}:
+            raise Rejected(f"{field}.name", f"{unit.name} is there already: each unit has a name of its own")
+        if not 1 <= unit.keys <= 64:
+            raise Rejected(f"{field}.keys", "must be from 1 to 64")
+        if unit.pss and not unit.key.startswith("rsa-"):
+            raise Rejected(f"{field}.pss", f"is for RSA keys, and this unit's is {unit.key}: leave it out")
