@@ -11,6 +11,7 @@ from pathlib import Path
 
 from audit.log import Actor
 from bootstrap import Services, build
+from cli_tsa import TsaCommands
 from core.config import home_from_environment, load_config, port_from_environment
 from core.errors import CondauError, NotFound, Rejected
 from hsm.keys import KeySpec
@@ -196,6 +197,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("check", help="check every part; exit code 1 when one fails")
     command.set_defaults(run=_check)
+
+    TsaCommands(services=_services, operator=_operator).add_to(commands)
 
     command = commands.add_parser("add-agency", help="add an agency to the registry")
     for name in ("code", "name", "locality"):

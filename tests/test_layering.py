@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"tsa", "signer", "verifier"}),
     frozenset({"migrations"}),
     frozenset({"bootstrap"}),
-    frozenset({"api", "instance"}),
+    frozenset({"api", "cli_tsa", "instance"}),
     frozenset({"server"}),
     frozenset({"cli"}),
 )

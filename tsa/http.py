@@ -1,19 +1,26 @@
-"""RFC 3161, 3.4: time-stamping over HTTP."""
+"""RFC 3161, 3.4: time-stamping over HTTP; and the record of it for auditors."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import falcon
+from pydantic import BaseModel, ConfigDict, Field
 
 from audit.log import Actor
-from core.errors import NotFound
+from core.db import Database
+from core.errors import NotFound, Rejected
+from registry.models import Role
 from tsa.authority import TimestampAuthority
-from web.operation import PUBLIC, Document, operation
+from tsa.records import TimestampView, find_timestamps, timestamp_with_serial
+from tsa.response import build_granted
+from web.operation import PUBLIC, Document, operation, send_json
 
 QUERY_TYPE: Final = "application/timestamp-query"
 REPLY_TYPE: Final = "application/timestamp-reply"
 QUERY_LIMIT: Final = 65_536
+_JSON: Final = "application/json"
+_REPLY_SUFFIX: Final = ".tsr"
 _QUERY: Final = Document(QUERY_TYPE, limit=QUERY_LIMIT, multipart=False)
 
 
@@ -56,3 +63,72 @@ class UnitTimestamps:
         """Answer one query."""
         resp.data = self._authority.respond(document, actor, unit=unit)
         resp.content_type = REPLY_TYPE
+
+
+class TimestampQuery(BaseModel):
+    """Which timestamps: one of ``serial`` and ``imprint``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    serial: str | None = Field(default=None, max_length=80, description="serialNumber in hex")
+    imprint: str | None = Field(default=None, max_length=128, pattern="^[0-9A-Fa-f]+$", description="The stamped digest in hex")
+    before: int | None = Field(default=None, ge=1, description="The `next` of the last page")
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class TimestampPage(BaseModel):
+    """A page of recorded timestamps."""
+
+    timestamps: list[TimestampView]
+    next: int | None = Field(description="Pass as `before` for the next page; null at the end")
+
+
+class RecordedTimestamps:
+    """``/v1/timestamps``: found by what was stamped or by serial number."""
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    @operation(
+        roles={Role.AUDITOR},
+        summary="Find recorded timestamps by serial number or imprint, newest first",
+        tag="time-stamps",
+        query=TimestampQuery,
+        returns=TimestampPage,
+        problems=(Rejected,),
+    )
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, options: TimestampQuery) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer one page."""
+        if (options.serial is None) == (options.imprint is None):
+            raise Rejected("serial", "give the serial number or the imprint, one of the two")
+        with self._database.read() as db:
+            found = find_timestamps(db, serial=options.serial, imprint=options.imprint, before=options.before, limit=options.limit)
+        views = [TimestampView.of(row) for row in found]
+        send_json(resp, TimestampPage(timestamps=views, next=found[-1].id if len(found) == options.limit else None))
+
+
+class RecordedTimestamp:
+    """``/v1/timestamps/{serial}``: one of them, and with ``.tsr`` after the serial number the TimeStampResp itself."""
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    @operation(
+        roles={Role.AUDITOR},
+        summary="Read one recorded timestamp",
+        description=(
+            f"JSON, or with `Accept: {REPLY_TYPE}` or `.tsr` after the serial number a TimeStampResp in DER, which `openssl ts` "
+            "reads."
+        ),
+        tag="time-stamps",
+        returns=TimestampView,
+        problems=(NotFound,),
+    )
+    def on_get(self, req: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer with it."""
+        with self._database.read() as db:
+            row = timestamp_with_serial(db, serial.removesuffix(_REPLY_SUFFIX))
+        if serial.endswith(_REPLY_SUFFIX) or req.client_prefers([_JSON, REPLY_TYPE]) == REPLY_TYPE:
+            resp.data, resp.content_type = build_granted(row.der), REPLY_TYPE
+        else:
+            send_json(resp, TimestampView.of(row))
