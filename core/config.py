@@ -88,6 +88,46 @@ class TsaUnitConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockConfig:
+    """``[tsa.clock]``: what the time of time-stamps rests on."""
+
+    sources: tuple[str, ...] = ("kernel",)
+    """The time sources: ``kernel`` (its synchronisation state), ``chrony`` (chronyd on this machine), ``ntp://host[:port]``."""
+    quorum: int = 0
+    """Sources that must agree: more than half of them. 0 is the smallest such number."""
+    interval: int = 16
+    """Seconds between two rounds of asking the sources."""
+    max_age: int = 64
+    """Seconds that the sources' verdict counts while they are silent; then nothing is stamped."""
+    unchecked: bool = False
+    """Stamp also when nothing vouches for the clock: only in a development instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class TsaLimit:
+    """``[[tsa.limits.clients]]``: what one known client may have; 0 is without limit."""
+
+    name: str
+    """The client's name in the registry."""
+    per_second: int = 0
+    per_day: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TsaLimits:
+    """``[tsa.limits]``: how many timestamps a caller may have; 0 is without limit. Days are those of UTC."""
+
+    anonymous_per_second: int = 0
+    """For each address a caller without a key comes from."""
+    anonymous_per_day: int = 0
+    """For all callers without a key together."""
+    client_per_second: int = 0
+    """For each known client that ``clients`` does not name."""
+    client_per_day: int = 0
+    clients: tuple[TsaLimit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TsaConfig:
     """``[tsa]``: the time-stamping authority."""
 
@@ -95,6 +135,8 @@ class TsaConfig:
     """The TSA policy OID put into every timestamp when the request names none."""
     accuracy_milliseconds: int = 1000
     """The stated accuracy; ETSI EN 319 421 allows at most 1 s."""
+    clock: ClockConfig = field(default_factory=ClockConfig)
+    limits: TsaLimits = field(default_factory=TsaLimits)
     units: tuple[TsaUnitConfig, ...] = ()
     """The units, the one first that answers where no policy and no unit is asked for; none stands for a single ``default``."""
 
@@ -103,6 +145,14 @@ class TsaConfig:
         """The units that there are, each with its policy said."""
         units = self.units or (TsaUnitConfig(name="default"),)
         return tuple(unit if unit.policy else dataclasses.replace(unit, policy=self.policy) for unit in units)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """``[metrics]``: who may read ``/metrics``."""
+
+    open: bool = False
+    """Everybody who reaches the service; otherwise auditors and admins, by their API key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +180,7 @@ class Config:
     pki: PkiConfig = field(default_factory=PkiConfig)
     tsa: TsaConfig = field(default_factory=TsaConfig)
     signer: SignerConfig = field(default_factory=SignerConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
 
 def home_from_environment() -> Path:
@@ -189,6 +240,11 @@ def export_module_environment(config: HsmConfig) -> None:
     os.environ.update(config.environment)
 
 
+def export_metrics_folder(folder: Path) -> None:
+    """Set the variable prometheus-client reads to find the folder the workers' counters lie in."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
 def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(table) - set(hints))
@@ -237,6 +293,8 @@ def _check(config: Config) -> None:
     if not 1 <= config.tsa.accuracy_milliseconds <= 1000:
         raise Rejected("tsa.accuracy_milliseconds", "must be from 1 to 1000 (ETSI EN 319 421: 1 s or better)")
     _check_units(config.tsa.units)
+    _check_limits(config.tsa.limits)
+    _check_clock(config.tsa.clock, development=config.development)
     if config.server.body_limit < 65_536:
         raise Rejected("server.body_limit", "must be at least 65536 bytes")
     if config.server.workers < 1 or config.server.threads < 1:
@@ -254,3 +312,44 @@ def _check_units(units: tuple[TsaUnitConfig, ...]) -> None:
             raise Rejected(f"{field}.keys", "must be from 1 to 64")
         if unit.pss and not unit.key.startswith("rsa-"):
             raise Rejected(f"{field}.pss", f"is for RSA keys, and this unit's is {unit.key}: leave it out")
+
+
+def _check_limits(limits: TsaLimits) -> None:
+    tables: list[tuple[str, TsaLimits | TsaLimit]] = [("", limits)]
+    tables += [(f"clients[{position}].", limit) for position, limit in enumerate(limits.clients)]
+    for prefix, table in tables:
+        for item in dataclasses.fields(table):
+            value = getattr(table, item.name)
+            if isinstance(value, int) and value < 0:
+                raise Rejected(f"tsa.limits.{prefix}{item.name}", "must be 0, which is without limit, or more")
+    names = [limit.name for limit in limits.clients]
+    if len(set(names)) < len(names):
+        raise Rejected("tsa.limits.clients", "names a client twice")
+
+
+def _check_clock(clock: ClockConfig, *, development: bool) -> None:
+    if not 1 <= len(clock.sources) <= 16 or len(set(clock.sources)) < len(clock.sources):
+        raise Rejected("tsa.clock.sources", "must be 1 to 16 different time sources")
+    for position, source in enumerate(clock.sources):
+        if source not in ("kernel", "chrony") and not _is_ntp_address(source):
+            raise Rejected(f"tsa.clock.sources[{position}]", f"{source!r} is none of kernel, chrony and ntp://host[:port]")
+    if clock.quorum and not len(clock.sources) < 2 * clock.quorum <= 2 * len(clock.sources):
+        raise Rejected("tsa.clock.quorum", "must be more than half of the sources: two halves could contradict each other")
+    if not 1 <= clock.interval <= 1024:
+        raise Rejected("tsa.clock.interval", "must be from 1 to 1024")
+    if not 2 * clock.interval <= clock.max_age <= 3600:
+        raise Rejected("tsa.clock.max_age", "must be at least two intervals, and at most 3600")
+    if clock.unchecked and not development:
+        raise Rejected(
+            "tsa.clock.unchecked", "only a development instance may stamp with a clock nothing vouches for: name time sources"
+        )
+
+
+def _is_ntp_address(source: str) -> bool:
+    try:
+        parts = urlsplit(source)
+        port = parts.port
+    except ValueError:
+        return False
+    rest = parts.path or parts.query or parts.fragment or parts.username or parts.password
+    return parts.scheme == "ntp" and bool(parts.hostname) and port != 0 and not rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,13 +11,15 @@ from typing import Final, cast
 
 import sqlalchemy as sa
 from cryptography import x509
+from prometheus_client import Histogram
 
 from audit.log import Actor, entry
 from core.clock import Now
 from core.cms import ID_TST_INFO, check_signed_data
 from core.config import TsaConfig
 from core.db import Database, Row
-from core.errors import Unavailable
+from core.errors import ClockUntrusted, Unavailable
+from core.metrics import Metrics
 from core.signatures import sign
 from hsm.keys import KeyStore
 from pki.certificates import format_serial
@@ -28,6 +31,10 @@ from tsa.units import TimestampUnits, UnitKey
 _log = logging.getLogger("condau.tsa")
 # On the table and not the class: the ORM's way of inserting costs more than everything else here but the signature.
 _INSERT: Final = sa.insert(cast("sa.Table", Timestamp.__table__))
+
+
+_TURN: Final = 10.0
+"""Seconds a batch waits for its turn at the HSM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +57,18 @@ class _Unrecorded:
 class TimestampAuthority:
     """Issues timestamps with the configured units (see :class:`tsa.units.TimestampUnits`)."""
 
-    def __init__(self, *, database: Database, keys: KeyStore, now: Now, config: TsaConfig) -> None:
-        """Raises Rejected for a policy in the configuration that is no object identifier, and for an unknown kind of key."""
+    def __init__(
+        self, *, database: Database, keys: KeyStore, now: Now, config: TsaConfig, at_once: int = 1, metrics: Metrics | None = None
+    ) -> None:
+        """``at_once``: batches signed at the same time, as many as the HSM bears calls; ``metrics``: where it is counted.
+
+        Raises Rejected for a policy in the configuration that is no object identifier, and for an unknown kind of key.
+        """
         self._database = database
         self._now = now
+        # Two batches that take turns at one HSM, signature by signature, only wake each other up: the second one waits
+        self._drafting = threading.Semaphore(at_once)
+        self._metrics = metrics or Metrics()
         self.units = TimestampUnits(database=database, keys=keys, config=config)
 
     def respond(self, query: bytes, actor: Actor, *, unit: str | None = None) -> bytes:
@@ -68,7 +83,7 @@ class TimestampAuthority:
 
     def respond_all(self, asked: Sequence[Ask]) -> list[bytes]:
         """What :meth:`respond` says to each, in their order; the records of all timestamps are committed at once."""
-        drafts = [self._draft(ask) for ask in asked]
+        drafts = self._draft_all(asked)
         made = [draft for draft in drafts if isinstance(draft, _Unrecorded)]
         try:
             errors = iter(self._database.insert_each([draft.rows for draft in made]))
@@ -77,8 +92,19 @@ class TimestampAuthority:
         answers = []
         for draft, ask in zip(drafts, asked, strict=True):
             error = next(errors) if isinstance(draft, _Unrecorded) else None
-            answers.append(_answer(draft if error is None else _refusal(error, ask.actor), ask.actor))
+            final = draft if error is None else _refusal(error, ask.actor)
+            self._metrics.requests.labels(final.failure.name if isinstance(final, Refusal) else "GRANTED").inc()
+            answers.append(_answer(final, ask.actor))
         return answers
+
+    def _draft_all(self, asked: Sequence[Ask]) -> list[_Unrecorded | Refusal]:
+        if not self._drafting.acquire(timeout=_TURN):
+            busy = Unavailable("hsm", "the HSM is still busy with earlier requests")
+            return [_refusal(busy, ask.actor) for ask in asked]
+        try:
+            return [self._draft(ask) for ask in asked]
+        finally:
+            self._drafting.release()
 
     def _draft(self, ask: Ask) -> _Unrecorded | Refusal:
         parsed = parse_query(ask.query, policies=self.units.policies(ask.unit))
@@ -101,7 +127,8 @@ class TimestampAuthority:
         serial = x509.random_serial_number()  # 159 random bits
         info = chosen.info.build(query, policy=chosen.policy, serial=serial, at=at)
         try:
-            timestamp = _sign(chosen, info, certificates=chosen.certificates if query.certificates_wanted else ())
+            certificates = chosen.certificates if query.certificates_wanted else ()
+            timestamp = _sign(chosen, info, certificates=certificates, hsm_seconds=self._metrics.hsm_seconds)
         except Unavailable:
             self.units.forget()
             raise
@@ -139,6 +166,8 @@ def _answer(draft: _Unrecorded | Refusal, actor: Actor) -> bytes:
 
 def _refusal(error: Exception, actor: Actor) -> Refusal:
     """What the client is told of a part that is away, and of a fault of ours; both are logged."""
+    if isinstance(error, ClockUntrusted):  # logged by the clock, once and not for each request
+        return Refusal(Failure.TIME_NOT_AVAILABLE, "the clock is not known to be within the stated accuracy: try again later")
     if isinstance(error, Unavailable):
         fields = {"request_id": actor.request_id, "part": error.part, "detail": error.detail}
         _log.warning("timestamp not possible", extra={"fields": fields})
@@ -147,12 +176,13 @@ def _refusal(error: Exception, actor: Actor) -> Refusal:
     return Refusal(Failure.SYSTEM_FAILURE, "an internal error, which is in our log")
 
 
-def _sign(key: UnitKey, info: bytes, *, certificates: tuple[x509.Certificate, ...]) -> bytes:
+def _sign(key: UnitKey, info: bytes, *, certificates: tuple[x509.Certificate, ...], hsm_seconds: Histogram) -> bytes:
     """The TimeStampToken around ``info``, its signature checked with the public key; ValueError if that fails."""
     signer = key.signer
     digest = signer.digest(info)
     attributes = signer.build_attributes(content_type=ID_TST_INFO, message_digest=digest)
-    signature = sign(key.key, attributes, signer.hash_algorithm, pss=signer.pss)
+    with hsm_seconds.time():
+        signature = sign(key.key, attributes, signer.hash_algorithm, pss=signer.pss)
     timestamp = signer.build_signed_data(attributes, signature, content_type=ID_TST_INFO, content=info, certificates=certificates)
     check_signed_data(timestamp, certificate=signer.certificate, message_digest=digest)
     return timestamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import falcon
@@ -9,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from audit.log import Actor
 from core.db import Database
-from core.errors import NotFound, Rejected
+from core.errors import CondauError, NotFound, Rejected, TooMany
 from registry.models import Role
-from tsa.authority import TimestampAuthority
+from tsa.authority import Ask
+from tsa.reception import Reception
 from tsa.records import TimestampView, find_timestamps, timestamp_with_serial
 from tsa.response import build_granted
-from web.operation import PUBLIC, Document, operation, send_json
+from web.express_shell import Call
+from web.operation import OPEN, Document, operation, send_json
 
 QUERY_TYPE: Final = "application/timestamp-query"
 REPLY_TYPE: Final = "application/timestamp-reply"
@@ -27,42 +30,62 @@ _QUERY: Final = Document(QUERY_TYPE, limit=QUERY_LIMIT, multipart=False)
 class Timestamps:
     """``/tsa``: open to everybody inside the network; the policy asked for chooses the unit."""
 
-    def __init__(self, *, authority: TimestampAuthority) -> None:
-        self._authority = authority
+    def __init__(self, *, reception: Reception) -> None:
+        self._reception = reception
 
     @operation(
-        roles=PUBLIC,
+        roles=OPEN,
         summary="Time-stamp a digest (RFC 3161)",
         description="A TimeStampReq in, a TimeStampResp out, both DER. A refusal is a TimeStampResp too, with HTTP status 200.",
         tag="time-stamps",
         body=_QUERY,
         returns=REPLY_TYPE,
+        problems=(TooMany,),
     )
-    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, document: bytes) -> None:
+    def on_post(self, req: falcon.Request, resp: falcon.Response, *, actor: Actor, document: bytes) -> None:
         """Answer one query."""
-        resp.data = self._authority.respond(document, actor)
+        resp.data = self._reception.answer(Ask(document, actor), req.remote_addr)
         resp.content_type = REPLY_TYPE
 
 
 class UnitTimestamps:
     """``/tsa/{unit}``: the same of one unit."""
 
-    def __init__(self, *, authority: TimestampAuthority) -> None:
-        self._authority = authority
+    def __init__(self, *, reception: Reception) -> None:
+        self._reception = reception
 
     @operation(
-        roles=PUBLIC,
+        roles=OPEN,
         summary="Time-stamp a digest with a certain unit (RFC 3161)",
         description="As `/tsa`, by the unit of this name; a request for another policy than the unit's is refused.",
         tag="time-stamps",
         body=_QUERY,
         returns=REPLY_TYPE,
-        problems=(NotFound,),
+        problems=(NotFound, TooMany),
     )
-    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, document: bytes, unit: str) -> None:
+    def on_post(self, req: falcon.Request, resp: falcon.Response, *, actor: Actor, document: bytes, unit: str) -> None:
         """Answer one query."""
-        resp.data = self._authority.respond(document, actor, unit=unit)
+        resp.data = self._reception.answer(Ask(document, actor, unit), req.remote_addr)
         resp.content_type = REPLY_TYPE
+
+
+class ExpressTimestamps:
+    """Both paths on the express lane; implements :class:`web.express_shell.ExpressService`."""
+
+    reply_type = REPLY_TYPE
+
+    def __init__(self, *, reception: Reception) -> None:
+        self._reception = reception
+        self._units = {"/tsa": None} | {f"/tsa/{name}": name for name in reception.units}
+
+    def takes(self, path: str, kind: str) -> bool:
+        """Queries to a unit that there is."""
+        return kind == QUERY_TYPE and path in self._units
+
+    def answer_calls(self, calls: Sequence[Call]) -> list[bytes | CondauError]:
+        """The TimeStampResp to each."""
+        asked = [Ask(call.body, call.actor, self._units[call.path]) for call in calls]
+        return self._reception.answer_all(asked, [call.peer for call in calls])
 
 
 class TimestampQuery(BaseModel):

@@ -8,11 +8,16 @@ import falcon
 import pytest
 from falcon import testing
 
+from core.clock import system_now
+from core.config import TsaLimits
 from core.db import Database
 from core.errors import Unavailable
+from core.metrics import Metrics
 from tests.tsa.requests import query
 from tsa.authority import TimestampAuthority
 from tsa.http import QUERY_LIMIT, QUERY_TYPE, REPLY_TYPE, Timestamps, UnitTimestamps
+from tsa.limits import Limits
+from tsa.reception import Reception
 from web import problems
 from web.access import ApiKeys, Shell
 
@@ -20,8 +25,10 @@ from web.access import ApiKeys, Shell
 def make_app(authority: TimestampAuthority, database: Database) -> Any:
     app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=database), body_limit=1_000_000)])
     problems.install(app)
-    app.add_route("/tsa", Timestamps(authority=authority))
-    app.add_route("/tsa/{unit}", UnitTimestamps(authority=authority))
+    limits = Limits(database=database, now=system_now, config=TsaLimits(), workers=1)
+    reception = Reception(authority=authority, limits=limits, metrics=Metrics())
+    app.add_route("/tsa", Timestamps(reception=reception))
+    app.add_route("/tsa/{unit}", UnitTimestamps(reception=reception))
     return app
 
 
