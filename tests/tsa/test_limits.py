@@ -58,9 +58,7 @@ def test_each_worker_gives_out_its_share(database: Database, clock: Clock) -> No
     assert refused.value.retry_after == 4
 
 
-def test_a_quota_counts_what_the_record_holds_of_the_day(
-    database: Database, authority: TimestampAuthority, clock: Clock
-) -> None:
+def test_a_quota_counts_what_the_record_holds_of_the_day(database: Database, authority: TimestampAuthority, clock: Clock) -> None:
     left = 86_400 - int(clock().timestamp()) % 86_400  # days are those of UTC
     for _ in range(3):
         authority.stamp(b"x", KNOWN)
