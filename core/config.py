@@ -23,6 +23,7 @@ from core.db import sqlite_url
 from core.errors import Rejected
 
 FILE_NAME = "condau.toml"
+_LEGAL_PERSON = re.compile(r"([A-Z]{3}|[A-Z]{2}:)[A-Z]{2}-[A-Za-z0-9.-]{1,58}")
 _UNIT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 T = TypeVar("T")
 
@@ -137,6 +138,8 @@ class TsaConfig:
     """The stated accuracy; ETSI EN 319 421 allows at most 1 s."""
     clock: ClockConfig = field(default_factory=ClockConfig)
     limits: TsaLimits = field(default_factory=TsaLimits)
+    organization_identifier: str = ""
+    """organizationIdentifier in the units' names, such as ``VATVN-0100000000`` or ``MD:VN-H26`` (ETSI EN 319 412-1, 5.1.4)."""
     units: tuple[TsaUnitConfig, ...] = ()
     """The units, the one first that answers where no policy and no unit is asked for; none stands for a single ``default``."""
 
@@ -292,6 +295,11 @@ def _check(config: Config) -> None:
         raise Rejected("pki.ocsp_minutes", "must be from 1 to 10080")
     if not 1 <= config.tsa.accuracy_milliseconds <= 1000:
         raise Rejected("tsa.accuracy_milliseconds", "must be from 1 to 1000 (ETSI EN 319 421: 1 s or better)")
+    if config.tsa.organization_identifier and not _LEGAL_PERSON.fullmatch(config.tsa.organization_identifier):
+        raise Rejected(
+            "tsa.organization_identifier",
+            "is like VATVN-0100000000, or MD:VN-H26 by a scheme of the country's own (EN 319 412-1, 5.1.4)",
+        )
     _check_units(config.tsa.units)
     _check_limits(config.tsa.limits)
     _check_clock(config.tsa.clock, development=config.development)
@@ -337,8 +345,8 @@ def _check_clock(clock: ClockConfig, *, development: bool) -> None:
         raise Rejected("tsa.clock.quorum", "must be more than half of the sources: two halves could contradict each other")
     if not 1 <= clock.interval <= 1024:
         raise Rejected("tsa.clock.interval", "must be from 1 to 1024")
-    if not 2 * clock.interval <= clock.max_age <= 3600:
-        raise Rejected("tsa.clock.max_age", "must be at least two intervals, and at most 3600")
+    if not 2 * clock.interval < clock.max_age <= 3600:
+        raise Rejected("tsa.clock.max_age", "must be more than two intervals, and at most 3600")
     if clock.unchecked and not development:
         raise Rejected(
             "tsa.clock.unchecked", "only a development instance may stamp with a clock nothing vouches for: name time sources"

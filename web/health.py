@@ -12,8 +12,8 @@ from audit.log import Actor
 from core.errors import CondauError, Unavailable
 from web.operation import PUBLIC, operation, send_json
 
-Check = Callable[[], None]
-"""Returns when its part works, raises a CondauError that says why when not."""
+Check = Callable[[], str | None]
+"""Returns when its part works, with what is to be said of it, if anything; raises a CondauError that says why when not."""
 
 
 class Health(BaseModel):
@@ -65,7 +65,6 @@ class Ready:
 def run_check(check: Check) -> PartHealth:
     """The health of one part."""
     try:
-        check()
+        return PartHealth(status="ok", detail=check() or "")
     except CondauError as error:
         return PartHealth(status="failed", detail=error.detail)
-    return PartHealth(status="ok")
