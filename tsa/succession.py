@@ -139,7 +139,11 @@ class Succession:
         )
         own = f"TSU {unit.name} {slot + 1}.{generation}"
         full = f"{organization} {own}"
-        return build_subject(organization=organization, locality=locality, common_name=full if len(full) <= _COMMON_NAME else own)
+        common_name = full if len(full) <= _COMMON_NAME else own
+        subject = build_subject(organization=organization, locality=locality, common_name=common_name)
+        if not self._units.organization_identifier:
+            return subject
+        return x509.Name([*subject, x509.NameAttribute(NameOID.ORGANIZATION_IDENTIFIER, self._units.organization_identifier)])
 
 
 def nears_end(identity: Identity, at: datetime) -> bool:

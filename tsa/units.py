@@ -65,6 +65,7 @@ class TimestampUnits:
         self._database = database
         self._keys = keys
         self._accuracy_milliseconds = config.accuracy_milliseconds
+        self.organization_identifier = config.organization_identifier
         self.configured = config.all_units
         self._by_name = {unit.name: unit for unit in self.configured}
         self._oids = {unit.name: _policy(unit) for unit in self.configured}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -224,6 +228,32 @@ def test_each_certificate_names_its_key_alone(house: House) -> None:
     ]
     assert len(set(names)) == 4
     assert all("CN=" in name and "O=Cơ quan Thử nghiệm" in name and "C=VN" in name for name in names)
+
+
+@pytest.mark.interop
+@pytest.mark.slow
+def test_pkilint_finds_nothing_in_a_unit_s_certificate(house: House, tmp_path: Path) -> None:
+    """But for one thing that RFC 3161, 2.3 asks for: "Extended Key Usage ... MUST be critical", where ETSI EN 319 412-2, which
+    is about people's certificates, has GEN-4.3.10-1 against it."""
+    house = replace(house, config=replace(house.config, public_url="http://ca.example.vn"))
+    config = TsaConfig(units=UNITS, organization_identifier="VATVN-0100000000")
+    authority = TimestampAuthority(database=house.database, keys=house.keys, now=house.clock, config=config)
+    succession = succession_of(house, authority)
+    for unit in (FIRST, RSA, P521):
+        for issued in succession.create(unit, actor=ADMIN, successor=True)[:1]:
+            path = tmp_path / f"{issued.serial}.pem"
+            path.write_text(issued.pem)
+            assert lint("lint_pkix_cert", "lint", path) == set()
+            found = lint("lint_etsi_cert", "lint", "-t", "NCP-LEGAL-PERSON-CERTIFICATE", path)
+            assert found == {"etsi.en_319_412_2.gen-4.3.10-1.eku_extension_is_critical"}
+
+
+def lint(name: str, *arguments: str | Path) -> set[str]:
+    """The codes of what a linter finds worth notice."""
+    command = [Path(sys.executable).parent / name, *arguments, "-s", "NOTICE", "-f", "JSON"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    results = json.loads(done.stdout)["results"]
+    return {finding["code"] for result in results for finding in result["finding_descriptions"]}
 
 
 def test_a_kind_of_key_that_there_is_not_is_refused_at_start(house: House) -> None:
