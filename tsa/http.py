@@ -23,7 +23,8 @@ QUERY_TYPE: Final = "application/timestamp-query"
 REPLY_TYPE: Final = "application/timestamp-reply"
 QUERY_LIMIT: Final = 65_536
 _JSON: Final = "application/json"
-_REPLY_SUFFIX: Final = ".tsr"
+TST_TYPE: Final = "application/vnd.etsi.timestamp-token"
+_BY_SUFFIX: Final = {"tsr": REPLY_TYPE, "tst": TST_TYPE}
 _QUERY: Final = Document(QUERY_TYPE, limit=QUERY_LIMIT, multipart=False)
 
 
@@ -131,7 +132,7 @@ class RecordedTimestamps:
 
 
 class RecordedTimestamp:
-    """``/v1/timestamps/{serial}``: one of them, and with ``.tsr`` after the serial number the TimeStampResp itself."""
+    """``/v1/timestamps/{serial}``: one of them; with ``.tsr`` or ``.tst`` after the serial number its DER."""
 
     def __init__(self, *, database: Database) -> None:
         self._database = database
@@ -140,8 +141,8 @@ class RecordedTimestamp:
         roles={Role.AUDITOR},
         summary="Read one recorded timestamp",
         description=(
-            f"JSON, or with `Accept: {REPLY_TYPE}` or `.tsr` after the serial number a TimeStampResp in DER, which `openssl ts` "
-            "reads."
+            f"JSON; or DER, by `Accept` or by a suffix of the serial number: `.tsr` (`{REPLY_TYPE}`) is a TimeStampResp, which "
+            f"`openssl ts` reads, `.tst` (`{TST_TYPE}`, ETSI EN 319 422, Annex C) the bare TimeStampToken."
         ),
         tag="time-stamps",
         returns=TimestampView,
@@ -149,9 +150,13 @@ class RecordedTimestamp:
     )
     def on_get(self, req: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str) -> None:  # noqa: ARG002 - every responder is told who asks
         """Answer with it."""
+        number, _, suffix = serial.partition(".")
+        kind = _BY_SUFFIX[suffix] if suffix in _BY_SUFFIX else req.client_prefers([_JSON, REPLY_TYPE, TST_TYPE])
         with self._database.read() as db:
-            row = timestamp_with_serial(db, serial.removesuffix(_REPLY_SUFFIX))
-        if serial.endswith(_REPLY_SUFFIX) or req.client_prefers([_JSON, REPLY_TYPE]) == REPLY_TYPE:
+            row = timestamp_with_serial(db, number if suffix in _BY_SUFFIX else serial)
+        if kind == REPLY_TYPE:
             resp.data, resp.content_type = build_granted(row.der), REPLY_TYPE
+        elif kind == TST_TYPE:
+            resp.data, resp.content_type = row.der, TST_TYPE
         else:
             send_json(resp, TimestampView.of(row))

@@ -26,7 +26,7 @@ from tests.tsa.requests import HASHED, query
 from tests.tsa.unit import ACTOR, Pki, install_unit, make_authority
 from tsa.archive import TimestampArchive
 from tsa.authority import TimestampAuthority
-from tsa.http import REPLY_TYPE, RecordedTimestamp, RecordedTimestamps
+from tsa.http import REPLY_TYPE, TST_TYPE, RecordedTimestamp, RecordedTimestamps
 from tsa.models import Timestamp
 from web import problems
 from web.access import ApiKeys, Shell
@@ -65,15 +65,28 @@ def test_an_auditor_finds_by_serial_and_by_imprint(
     assert ([one["serial"] for one in rest["timestamps"]], rest["next"]) == ([rows[0].serial], None)
 
 
-@pytest.mark.parametrize(("suffix", "accept"), [(".tsr", "*/*"), ("", REPLY_TYPE)])
-def test_one_is_read_as_openssl_wants_it(
-    auditor: testing.TestClient, authority: TimestampAuthority, database: Database, suffix: str, accept: str
+@pytest.mark.parametrize(
+    ("suffix", "accept", "kind"),
+    [
+        (".tsr", "*/*", REPLY_TYPE),
+        ("", REPLY_TYPE, REPLY_TYPE),
+        (".tst", "*/*", TST_TYPE),
+        ("", TST_TYPE, TST_TYPE),
+        ("", "*/*", "application/json"),
+    ],
+)
+def test_one_is_read_in_the_form_asked_for(
+    auditor: testing.TestClient, authority: TimestampAuthority, database: Database, suffix: str, accept: str, kind: str
 ) -> None:
     sent = authority.respond(query(), ACTOR)
     (row,) = recorded(database)
     answer = auditor.simulate_get(f"/v1/timestamps/{row.serial}{suffix}", headers={"Accept": accept})
-    assert (answer.headers["content-type"], answer.content) == (REPLY_TYPE, sent)
-    assert auditor.simulate_get(f"/v1/timestamps/{row.serial}").json["serial"] == row.serial
+    assert answer.headers["content-type"] == kind
+    if kind == "application/json":
+        assert answer.json["serial"] == row.serial
+    else:
+        assert answer.content == (sent if kind == REPLY_TYPE else row.der)
+    assert auditor.simulate_get(f"/v1/timestamps/{row.serial}.pdf").status_code == 404
 
 
 @pytest.mark.parametrize("params", [{}, {"serial": "1", "imprint": "2"}, {"imprint": "g"}, {"limit": "0", "serial": "1"}])
