@@ -34,6 +34,7 @@ def route_table(services: Services) -> Routes:
         ("/readyz", Ready(services.checks)),
         ("/metrics", (OpenMetricsText if services.config.metrics.open else MetricsText)(render=services.render_metrics)),
         ("/tsa", tsa.Timestamps(reception=services.reception)),
+        ("/tsa/policy", tsa.PolicyPage(config=services.config)),
         ("/tsa/{unit}", tsa.UnitTimestamps(reception=services.reception)),
         ("/ocsp", pki.OcspPost(responder=services.ocsp)),
         ("/ocsp/{request:path}", pki.OcspGet(responder=services.ocsp)),

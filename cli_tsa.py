@@ -11,6 +11,7 @@ from audit.log import Actor
 from bootstrap import Services
 from pki.certificates import usable_until
 from tsa.archive import TimestampArchive
+from tsa.policy import LANGUAGES, render_policy
 
 
 class TsaCommands:
@@ -27,10 +28,20 @@ class TsaCommands:
         command.add_argument("--successor", action="store_true", help="give every key of these units a successor now")
         command.set_defaults(run=self._units)
 
+        command = commands.add_parser("tsa-policy", help="print the TSA policy and practice statement with the configured numbers")
+        command.add_argument("--lang", choices=LANGUAGES, default="vi")
+        command.set_defaults(run=self._policy)
+
         command = commands.add_parser("archive-timestamps", help="move whole months of the record into a file; may be repeated")
         command.add_argument("--before", required=True, metavar="YYYY-MM", help="the months before this one")
         command.add_argument("--to", required=True, type=Path, metavar="FILE", help="the tar to write; must lie on a disk you keep")
         command.set_defaults(run=self._archive)
+
+    def _policy(self, options: argparse.Namespace) -> int:
+        services = self._services()
+        print(render_policy(services.config, options.lang), end="")
+        services.close()
+        return 0
 
     def _units(self, options: argparse.Namespace) -> int:
         services = self._services()

@@ -314,6 +314,8 @@ def _check_units(units: tuple[TsaUnitConfig, ...]) -> None:
         field = f"tsa.units[{position}]"
         if not _UNIT_NAME.fullmatch(unit.name):
             raise Rejected(f"{field}.name", "must be 1 to 32 lower-case letters, digits and hyphens, a letter or digit first")
+        if unit.name == "policy":
+            raise Rejected(f"{field}.name", "is taken: the policy and practice statement is served at /tsa/policy")
         if unit.name in {other.name for other in units[:position]}:
             raise Rejected(f"{field}.name", f"{unit.name} is there already: each unit has a name of its own")
         if not 1 <= unit.keys <= 64:

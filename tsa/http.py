@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
 from audit.log import Actor
+from core.config import Config
 from core.db import Database
 from core.errors import CondauError, NotFound, Rejected, TooMany
 from registry.models import Role
 from tsa.authority import Ask
+from tsa.policy import LANGUAGES, render_policy
 from tsa.reception import Reception
 from tsa.records import TimestampView, find_timestamps, timestamp_with_serial
+from tsa.request import QUERY_LIMIT
 from tsa.response import build_granted
 from web.express_shell import Call
-from web.operation import OPEN, Document, operation, send_json
+from web.operation import OPEN, PUBLIC, Document, operation, send_json
+from web.pages import render_document, send_page
 
 QUERY_TYPE: Final = "application/timestamp-query"
 REPLY_TYPE: Final = "application/timestamp-reply"
-QUERY_LIMIT: Final = 65_536
 _JSON: Final = "application/json"
 TST_TYPE: Final = "application/vnd.etsi.timestamp-token"
 _BY_SUFFIX: Final = {"tsr": REPLY_TYPE, "tst": TST_TYPE}
@@ -87,6 +90,33 @@ class ExpressTimestamps:
         """The TimeStampResp to each."""
         asked = [Ask(call.body, call.actor, self._units[call.path]) for call in calls]
         return self._reception.answer_all(asked, [call.peer for call in calls])
+
+
+class PolicyOptions(BaseModel):
+    """In which language."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lang: Literal["vi", "en"] = "vi"
+
+
+class PolicyPage:
+    """``/tsa/policy``: the policy and practice statement, to read."""
+
+    def __init__(self, *, config: Config) -> None:
+        pages = {language: render_policy(config, language) for language in LANGUAGES}
+        self._pages = {language: render_document(text, language=language, path="/tsa/policy") for language, text in pages.items()}
+
+    @operation(
+        roles=PUBLIC,
+        summary="The TSA policy and practice statement",
+        tag="time-stamps",
+        query=PolicyOptions,
+        returns="text/html",
+    )
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, options: PolicyOptions) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer the page."""
+        send_page(resp, self._pages[options.lang])
 
 
 class TimestampQuery(BaseModel):

@@ -15,9 +15,10 @@ from core.errors import Unavailable
 from core.metrics import Metrics
 from tests.tsa.requests import query
 from tsa.authority import TimestampAuthority
-from tsa.http import QUERY_LIMIT, QUERY_TYPE, REPLY_TYPE, Timestamps, UnitTimestamps
+from tsa.http import QUERY_TYPE, REPLY_TYPE, Timestamps, UnitTimestamps
 from tsa.limits import Limits
 from tsa.reception import Reception
+from tsa.request import QUERY_LIMIT
 from web import problems
 from web.access import ApiKeys, Shell
 
