@@ -6,11 +6,14 @@ import json
 import shutil
 import socket
 import struct
+import subprocess
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from asn1crypto import tsp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,13 +21,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from rfc3161_client import TimestampRequestBuilder, VerifierBuilder, decode_timestamp_response
 
-from tests.service import ROOT, Service
+from core.config import load_config
+from core.db import Database
+from tests.service import ROOT, Answer, Service
 from tests.system.conftest import Instances, run
 from tests.tsa.requests import query
 from tests.tsa.test_authority import failure_of
 from tests.tsa.test_request import REFUSED
-from tsa.http import QUERY_LIMIT, QUERY_TYPE, REPLY_TYPE
-from tsa.request import Failure
+from tsa.http import QUERY_TYPE, REPLY_TYPE
+from tsa.models import Timestamp
+from tsa.request import QUERY_LIMIT, Failure
+from tsa.units import IDENTITY_AGE
 from web.body import PATIENCE
 
 UNITS = {"main": "p-256", "rsa": "rsa-2048", "pss": "rsa-2048", "p384": "p-384", "p521": "p-521"}
@@ -209,6 +216,54 @@ def test_the_policy_chooses_and_the_auditor_finds(tsa: Service, folder: Path) ->
     found = json.loads(tsa.request("GET", f"/v1/timestamps?imprint={imprint}", key="auditor").body)["timestamps"][0]
     assert (found["unit"], found["serial"]) == ("pss", format(info["serial_number"].native, "x"))
     assert tsa.request("GET", f"/v1/timestamps/{found['serial']}.tsr", key="auditor").body == answer.body
+
+
+def test_a_successor_takes_over_under_load_without_a_pause(tsa: Service) -> None:
+    """Made by another process than those that stamp; not one request is refused meanwhile."""
+    stop = threading.Event()
+    signers: set[str] = set()
+    failures: list[Answer] = []
+
+    def stamp() -> None:
+        while not stop.is_set():
+            answer = tsa.request("POST", "/tsa/rsa", query(), kind=QUERY_TYPE)
+            try:
+                signed = tsp.TimeStampResp.load(answer.body, strict=True)["time_stamp_token"]["content"]
+                signers.add(format(signed["signer_infos"][0]["sid"].chosen["serial_number"].native, "x"))
+            except ValueError:
+                failures.append(answer)
+
+    threads = [threading.Thread(target=stamp) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    told = tsa.condau("timestamp-units", "rsa", "--successor")
+    time.sleep(IDENTITY_AGE.total_seconds() + 2)
+    stop.set()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert not failures
+    assert len(signers) == 2
+    assert told.split("certificate ")[1].split(",")[0] in signers
+
+
+def test_the_operator_archives_a_month(tsa: Service, folder: Path) -> None:
+    """A row of years ago is made of one of today."""
+    ask(tsa, folder, "main")
+    database = Database(tsa.environment["CONDAU_DATABASE_URL"] or load_config(tsa.home).database_url)
+    with database.write() as db:
+        row = db.scalars(sa.select(Timestamp).limit(1)).one()
+        columns = {column.name: getattr(row, column.name) for column in sa.inspect(Timestamp).columns}
+        db.add(Timestamp(**(columns | {"id": None, "serial": "abc", "month": "2024-01"})))
+    database.close()
+    told = tsa.condau("archive-timestamps", "--before", "2024-02", "--to", str(folder / "archive.tar"))
+    assert "holds 1 timestamps, of which 1 were now removed" in told
+    run("tar", "-xf", "archive.tar", cwd=folder)
+    run("sha256sum", "-c", "--strict", "MANIFEST.sha256", cwd=folder)
+    assert (folder / "timestamps" / "2024-01" / "abc.tst").exists()
+    assert tsa.request("GET", "/v1/timestamps/abc", key="auditor").status == 404
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        tsa.condau("archive-timestamps", "--before", "2999-01", "--to", str(folder / "other.tar"))
+    assert "only months that are over" in caught.value.stderr
 
 
 NAMES = {
