@@ -13,7 +13,7 @@ INSTANCE := $(or $(CONDAU_HOME),var)
 # Everything in shell, for shellcheck.
 SHELL_SCRIPTS := scripts/setup.sh scripts/fresh.sh .ci/run
 
-.PHONY: help run fresh setup setup-development test test-sqlite test-postgresql lint format bench torture lock
+.PHONY: help run fresh setup setup-development test test-sqlite test-postgresql lint format bench torture stamps fuzz lock
 
 ##@ Use
 
@@ -56,6 +56,12 @@ bench: setup-development  ## the benchmark: every figure a ratio against a bare 
 
 torture: setup-development  ## kill -9 the service at random instants and check that nothing acknowledged is lost
 	$(PY)/python -m bench.torture $(ARGS)
+
+stamps: setup-development  ## 100,000 time-stamps from four processes while workers are killed (ARGS="--database postgresql")
+	$(PY)/python -m bench.stamps $(ARGS)
+
+fuzz: setup-development  ## a million mutated requests against the reader of time-stamp requests
+	$(PY)/python -m bench.fuzz_tsa $(ARGS)
 
 ##@ Other
 

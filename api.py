@@ -17,7 +17,9 @@ from tsa import http as tsa
 from verifier import http as verifier
 from web import problems
 from web.access import ApiKeys, Shell
+from web.express_shell import ExpressShell
 from web.health import Liveness, Ready
+from web.metrics import MetricsText, OpenMetricsText
 from web.openapi import build_openapi, endpoints_of
 from web.pages import Reference, ReferencePage
 
@@ -30,7 +32,10 @@ def route_table(services: Services) -> Routes:
     for_everybody: Routes = [
         ("/healthz", Liveness()),
         ("/readyz", Ready(services.checks)),
-        ("/tsa", tsa.Timestamps(authority=services.tsa)),
+        ("/metrics", (OpenMetricsText if services.config.metrics.open else MetricsText)(render=services.render_metrics)),
+        ("/tsa", tsa.Timestamps(reception=services.reception)),
+        ("/tsa/policy", tsa.PolicyPage(config=services.config)),
+        ("/tsa/{unit}", tsa.UnitTimestamps(reception=services.reception)),
         ("/ocsp", pki.OcspPost(responder=services.ocsp)),
         ("/ocsp/{request:path}", pki.OcspGet(responder=services.ocsp)),
         ("/crl/{file}", pki.CrlFile(publisher=services.crl)),
@@ -46,6 +51,8 @@ def route_table(services: Services) -> Routes:
         ("/v1/certificates", pki.Certificates(authority=services.ca, database=services.database)),
         ("/v1/certificates/{serial}", pki.CertificateView(database=services.database)),
         ("/v1/certificates/{serial}/revocation", pki.Revocation(authority=services.ca)),
+        ("/v1/timestamps", tsa.RecordedTimestamps(database=services.database)),
+        ("/v1/timestamps/{serial}", tsa.RecordedTimestamp(database=services.database)),
         ("/v1/audit-entries", registry.AuditEntries(database=services.database)),
     ]
     return for_client_systems + for_everybody + for_admins_and_auditors
@@ -65,3 +72,8 @@ def create_app(services: Services) -> App:
     app.add_static_route("/static", Path(web.__file__).parent / "static")
     app.add_sink(problems.refuse_route)
     return app
+
+
+def create_express(services: Services) -> ExpressShell:
+    """What answers on the express lane: time-stamps."""
+    return ExpressShell(service=tsa.ExpressTimestamps(reception=services.reception), access=ApiKeys(database=services.database))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from audit.log import Actor
 from bootstrap import Services, build
+from cli_tsa import TsaCommands
 from core.config import home_from_environment, load_config, port_from_environment
 from core.errors import CondauError, NotFound, Rejected
 from hsm.keys import KeySpec
@@ -110,9 +111,9 @@ def _check(_: argparse.Namespace) -> int:
     services = _services()
     failed = 0
     for name, check in services.checks.items():
-        failure = run_check(check)
-        failed += failure is not None
-        print(f"ok    {name}" if failure is None else f"ERROR {name}: {failure}")
+        part = run_check(check)
+        failed += not part.works
+        print(f"{'ok   ' if part.works else 'ERROR'} {name}{': ' + part.detail if part.detail else ''}")
     services.close()
     return 1 if failed else 0
 
@@ -196,6 +197,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("check", help="check every part; exit code 1 when one fails")
     command.set_defaults(run=_check)
+
+    TsaCommands(services=_services, operator=_operator).add_to(commands)
 
     command = commands.add_parser("add-agency", help="add an agency to the registry")
     for name in ("code", "name", "locality"):

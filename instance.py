@@ -50,6 +50,10 @@ token_label = "condau"
 [hsm.environment]
 SOFTHSM2_CONF = "{{home}}/softhsm/softhsm2.conf"
 """
+_DEVELOPMENT_CONFIG: Final = """
+[tsa.clock]
+unchecked = true  # stamp also where nothing vouches for the clock; `condau check` says what does
+"""
 
 
 def initialise(home: Path, *, public_url: str, organisation: Organisation, development: bool) -> Services:
@@ -61,7 +65,7 @@ def initialise(home: Path, *, public_url: str, organisation: Organisation, devel
     home.chmod(0o700)
     if not (home / FILE_NAME).exists():
         text = _CONFIG.format(public_url=public_url, development="true" if development else "false")
-        _write(home / FILE_NAME, text)
+        _write(home / FILE_NAME, text + _DEVELOPMENT_CONFIG if development else text)
     config = load_config(home)
     if "SOFTHSM2_CONF" in config.hsm.environment:
         init_softhsm(config.hsm, so_pin_file=home / "secrets" / "so-pin")

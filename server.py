@@ -8,11 +8,12 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
-from api import create_app
+from api import create_app, create_express
 from bootstrap import Services, build
-from core.config import Config
+from core.config import Config, export_metrics_folder
 from core.housekeeping import Housekeeper
 from core.logs import JsonLines, configure_logs
+from core.metrics import Metrics, empty_folder
 
 GRACE_SECONDS = 10
 """How long a worker that is told to stop may finish what it began."""
@@ -26,6 +27,10 @@ class Server(BaseApplication):
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self.express_threads = config.hsm.sessions + 1  # one for each call the HSM bears, and one that waits for the disk
+        self._metrics_folder = config.home / "metrics"
+        empty_folder(self._metrics_folder)
+        export_metrics_folder(self._metrics_folder)
         self._services: Services | None = None
         self._housekeeper: Housekeeper | None = None
         super().__init__()
@@ -37,7 +42,7 @@ class Server(BaseApplication):
             "bind": f"{server.host}:{server.port}",
             "workers": server.workers,
             "threads": server.threads,
-            "worker_class": "gthread",
+            "worker_class": "web.worker.ExpressWorker",
             "graceful_timeout": GRACE_SECONDS,
             "timeout": 120,
             "keepalive": 5,
@@ -52,11 +57,13 @@ class Server(BaseApplication):
     def load(self) -> Any:
         """The application of one worker."""
         configure_logs()
-        self._services = build(self._config)
+        self._services = build(self._config, metrics=Metrics(self._metrics_folder))
+        self.express = create_express(self._services)
         return create_app(self._services)
 
     def _begin_housekeeping(self, _worker: Worker) -> None:
         assert self._services is not None  # noqa: S101 - gunicorn calls load() first
+        self._services.clock.start()
         self._housekeeper = Housekeeper(self._services.housekeeping)
         self._housekeeper.start()
 

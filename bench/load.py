@@ -103,7 +103,10 @@ class Load:
     def _stamp(self, connection: Connection) -> None:
         query = TimestampRequestBuilder().data(uuid.uuid4().bytes).build()
         status, body, took = connection.post("/tsa", query.as_bytes(), {"Content-Type": "application/timestamp-query"})
-        serial = format(decode_timestamp_response(body).tst_info.serial_number, "x") if status == 200 else None
+        reply = decode_timestamp_response(body) if status == 200 else None
+        if reply is not None and reply.status != 0:  # an outage in the words of RFC 3161: counted like those of the other calls
+            reply, status = None, 503
+        serial = None if reply is None else format(reply.tst_info.serial_number, "x")
         self.tally.answered("stamp", status, took, serial)
 
     def _issue(self, connection: Connection) -> None:

@@ -40,6 +40,8 @@ _DIGESTS = {"sha256": "2.16.840.1.101.3.4.2.1", "sha384": "2.16.840.1.101.3.4.2.
 _RSA = {"sha256": "1.2.840.113549.1.1.11", "sha384": "1.2.840.113549.1.1.12", "sha512": "1.2.840.113549.1.1.13"}
 _ECDSA = {"sha256": "1.2.840.10045.4.3.2", "sha384": "1.2.840.10045.4.3.3", "sha512": "1.2.840.10045.4.3.4"}
 _ED25519 = "1.3.101.112"
+_RSASSA_PSS = "1.2.840.113549.1.1.10"
+_MGF1 = "1.2.840.113549.1.1.8"
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     _DIGESTS[item.name]: item for item in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())
 }
@@ -47,10 +49,25 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 
 @asn1.sequence
 class AlgorithmIdentifier:
-    """``parameters`` is NULL or absent: no algorithm built here has others."""
+    """``parameters`` is NULL or absent: of the algorithms built here only RSASSA-PSS has others."""
 
     algorithm: ObjectIdentifier
     parameters: asn1.Null | None
+
+
+@asn1.sequence
+class _ParameterizedAlgorithm:
+    algorithm: ObjectIdentifier
+    parameters: asn1.TLV
+
+
+@asn1.sequence
+class _PssParameters:
+    """RSASSA-PSS-params (RFC 4055, 3.1); trailerField is 1, the default, and therefore absent."""
+
+    hash_algorithm: Annotated[AlgorithmIdentifier, asn1.Explicit(0)]
+    mask: Annotated[_ParameterizedAlgorithm, asn1.Explicit(1)]
+    salt_length: Annotated[int, asn1.Explicit(2)]
 
 
 @asn1.sequence
@@ -123,8 +140,11 @@ class _ContentInfo:
 class CmsSigner:
     """What is the same in every message signed under one certificate, encoded once."""
 
-    def __init__(self, certificate: x509.Certificate, hash_algorithm: hashes.HashAlgorithm | None = None) -> None:
+    def __init__(
+        self, certificate: x509.Certificate, hash_algorithm: hashes.HashAlgorithm | None = None, *, pss: bool = False
+    ) -> None:
         """``hash_algorithm``: SHA-256, SHA-384 or SHA-512; by default what the key's strength asks for (:func:`fitting_hash`).
+        ``pss``: a RSA key signs by PSS (RFC 4056), as :func:`core.signatures.sign` is then to be told too.
 
         Raises ValueError for another hash, another kind of key, and Ed25519 with a hash other than SHA-512 (RFC 8419, 3.1).
         """
@@ -137,7 +157,9 @@ class CmsSigner:
         self._digest_algorithm = _tlv(
             AlgorithmIdentifier(algorithm=ObjectIdentifier(_DIGESTS[self.hash_algorithm.name]), parameters=None)
         )
-        self._signature_algorithm = _tlv(signature_algorithm(key, self.hash_algorithm.name))
+        self.pss = pss and isinstance(key, rsa.RSAPublicKey)
+        identifier = _pss(self.hash_algorithm) if self.pss else signature_algorithm(key, self.hash_algorithm.name)
+        self._signature_algorithm = _tlv(identifier)
         issuer = asn1.decode_der(asn1.TLV, certificate.issuer.public_bytes())
         self._identifier = _tlv(_IssuerAndSerial(issuer=issuer, serial=certificate.serial_number))
         self._signing_certificate = _attribute(SIGNING_CERTIFICATE_V2, _signing_certificate(certificate))
@@ -215,6 +237,14 @@ def signature_algorithm(key: object, hash_name: str) -> AlgorithmIdentifier:
     return AlgorithmIdentifier(algorithm=ObjectIdentifier(_ED25519), parameters=None)
 
 
+def _pss(hash_algorithm: hashes.HashAlgorithm) -> _ParameterizedAlgorithm:
+    """RSASSA-PSS with one hash for all and a salt as long as it (RFC 4056, 3). RFC 4055, 2.1: SHA-2 is written with NULL here."""
+    hashed = AlgorithmIdentifier(algorithm=ObjectIdentifier(_DIGESTS[hash_algorithm.name]), parameters=asn1.Null())
+    mask = _ParameterizedAlgorithm(algorithm=ObjectIdentifier(_MGF1), parameters=_tlv(hashed))
+    parameters = _PssParameters(hash_algorithm=hashed, mask=mask, salt_length=hash_algorithm.digest_size)
+    return _ParameterizedAlgorithm(algorithm=ObjectIdentifier(_RSASSA_PSS), parameters=_tlv(parameters))
+
+
 def check_signed_data(der: bytes, *, certificate: x509.Certificate, message_digest: bytes) -> None:
     """Read back what was built and check it as a stranger would.
 
@@ -239,8 +269,9 @@ def check_signed_data(der: bytes, *, certificate: x509.Certificate, message_dige
     hash_algorithm = _HASHES[signer.digest_algorithm.algorithm.dotted_string]
     if signed.content.octets is not None and _hash(signed.content.octets, hash_algorithm) != message_digest:
         raise ValueError("the content is not what was digested")
+    pss = asn1.encode_der(signer.signature_algorithm) == _PSS[signer.digest_algorithm.algorithm.dotted_string]
     try:
-        verify(certificate.public_key(), signer.signature, asn1.encode_der(signer.signed_attributes), hash_algorithm)
+        verify(certificate.public_key(), signer.signature, asn1.encode_der(signer.signed_attributes), hash_algorithm, pss=pss)
     except InvalidSignature as error:
         raise ValueError("the certificate's public key does not verify the signature") from error
 
@@ -264,3 +295,7 @@ def _time(at: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
 
 def _hash(data: bytes, hash_algorithm: hashes.HashAlgorithm) -> bytes:
     return hashes.Hash.hash(hash_algorithm, data)
+
+
+_PSS = {name: asn1.encode_der(_pss(hash_algorithm)) for name, hash_algorithm in _HASHES.items()}
+"""The identifiers of PSS that are written here, by the digest's OID."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 import types
 import typing
@@ -22,6 +23,8 @@ from core.db import sqlite_url
 from core.errors import Rejected
 
 FILE_NAME = "condau.toml"
+_LEGAL_PERSON = re.compile(r"([A-Z]{3}|[A-Z]{2}:)[A-Z]{2}-[A-Za-z0-9.-]{1,58}")
+_UNIT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 T = TypeVar("T")
 
 
@@ -68,13 +71,91 @@ class PkiConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TsaUnitConfig:
+    """``[[tsa.units]]``: a time-stamping unit, which answers at ``/tsa/{name}`` and at ``/tsa`` to those who ask for its policy."""
+
+    name: str
+    """Lower-case letters, digits and hyphens, at most 32."""
+    policy: str = ""
+    """The policy OID it stamps under; empty: ``tsa.policy``."""
+    key: str = "p-256"
+    """The kind of key made for it: ``rsa-2048`` to ``rsa-4096``, ``p-256``, ``p-384``, ``p-521``, ``ed25519``."""
+    pss: bool = False
+    """A RSA key signs by RSASSA-PSS and not by PKCS #1 v1.5."""
+    keys: int = 1
+    """Keys used in turn, each with a certificate of its own, where one key is the limit."""
+    qualified: bool = False
+    """Every timestamp states that it is a qualified one (ETSI EN 319 422, 9.1: esi4-qtstStatement-1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockConfig:
+    """``[tsa.clock]``: what the time of time-stamps rests on."""
+
+    sources: tuple[str, ...] = ("kernel",)
+    """The time sources: ``kernel`` (its synchronisation state), ``chrony`` (chronyd on this machine), ``ntp://host[:port]``."""
+    quorum: int = 0
+    """Sources that must agree: more than half of them. 0 is the smallest such number."""
+    interval: int = 16
+    """Seconds between two rounds of asking the sources."""
+    max_age: int = 64
+    """Seconds that the sources' verdict counts while they are silent; then nothing is stamped."""
+    unchecked: bool = False
+    """Stamp also when nothing vouches for the clock: only in a development instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class TsaLimit:
+    """``[[tsa.limits.clients]]``: what one known client may have; 0 is without limit."""
+
+    name: str
+    """The client's name in the registry."""
+    per_second: int = 0
+    per_day: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TsaLimits:
+    """``[tsa.limits]``: how many timestamps a caller may have; 0 is without limit. Days are those of UTC."""
+
+    anonymous_per_second: int = 0
+    """For each address a caller without a key comes from."""
+    anonymous_per_day: int = 0
+    """For all callers without a key together."""
+    client_per_second: int = 0
+    """For each known client that ``clients`` does not name."""
+    client_per_day: int = 0
+    clients: tuple[TsaLimit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TsaConfig:
-    """``[tsa]``: the time-stamping unit."""
+    """``[tsa]``: the time-stamping authority."""
 
     policy: str = "1.3.6.1.4.1.99999.1.1"
     """The TSA policy OID put into every timestamp when the request names none."""
     accuracy_milliseconds: int = 1000
     """The stated accuracy; ETSI EN 319 421 allows at most 1 s."""
+    clock: ClockConfig = field(default_factory=ClockConfig)
+    limits: TsaLimits = field(default_factory=TsaLimits)
+    organization_identifier: str = ""
+    """organizationIdentifier in the units' names, such as ``VATVN-0100000000`` or ``MD:VN-H26`` (ETSI EN 319 412-1, 5.1.4)."""
+    units: tuple[TsaUnitConfig, ...] = ()
+    """The units, the one first that answers where no policy and no unit is asked for; none stands for a single ``default``."""
+
+    @property
+    def all_units(self) -> tuple[TsaUnitConfig, ...]:
+        """The units that there are, each with its policy said."""
+        units = self.units or (TsaUnitConfig(name="default"),)
+        return tuple(unit if unit.policy else dataclasses.replace(unit, policy=self.policy) for unit in units)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """``[metrics]``: who may read ``/metrics``."""
+
+    open: bool = False
+    """Everybody who reaches the service; otherwise auditors and admins, by their API key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +183,7 @@ class Config:
     pki: PkiConfig = field(default_factory=PkiConfig)
     tsa: TsaConfig = field(default_factory=TsaConfig)
     signer: SignerConfig = field(default_factory=SignerConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
 
 def home_from_environment() -> Path:
@@ -161,11 +243,20 @@ def export_module_environment(config: HsmConfig) -> None:
     os.environ.update(config.environment)
 
 
+def export_metrics_folder(folder: Path) -> None:
+    """Set the variable prometheus-client reads to find the folder the workers' counters lie in."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
 def _build(kind: type[T], table: Mapping[str, Any], prefix: str) -> T:
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(table) - set(hints))
     if unknown:
         raise Rejected(prefix + unknown[0], f"unknown key; known here: {', '.join(sorted(set(hints) - {'home'}))}")
+    needed = {item.name for item in dataclasses.fields(kind) if item.default is item.default_factory is dataclasses.MISSING}  # type: ignore[arg-type]  # it is called with dataclasses only
+    missing = sorted(needed - set(table))
+    if missing:
+        raise Rejected(prefix + missing[0], "must be given: it has no default")
     return kind(**{name: _value(hints[name], value, prefix + name) for name, value in table.items()})
 
 
@@ -174,6 +265,11 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, dict):
             raise Rejected(name, "is a table")
         return _build(hint, value, name + ".")
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise Rejected(name, "is a list")
+        item_hint = typing.get_args(hint)[0]
+        return tuple(_value(item_hint, item, f"{name}[{position}]") for position, item in enumerate(value))
     if typing.get_origin(hint) is Mapping:
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
             raise Rejected(name, "is a table of strings")
@@ -199,7 +295,71 @@ def _check(config: Config) -> None:
         raise Rejected("pki.ocsp_minutes", "must be from 1 to 10080")
     if not 1 <= config.tsa.accuracy_milliseconds <= 1000:
         raise Rejected("tsa.accuracy_milliseconds", "must be from 1 to 1000 (ETSI EN 319 421: 1 s or better)")
+    if config.tsa.organization_identifier and not _LEGAL_PERSON.fullmatch(config.tsa.organization_identifier):
+        raise Rejected(
+            "tsa.organization_identifier",
+            "is like VATVN-0100000000, or MD:VN-H26 by a scheme of the country's own (EN 319 412-1, 5.1.4)",
+        )
+    _check_units(config.tsa.units)
+    _check_limits(config.tsa.limits)
+    _check_clock(config.tsa.clock, development=config.development)
     if config.server.body_limit < 65_536:
         raise Rejected("server.body_limit", "must be at least 65536 bytes")
     if config.server.workers < 1 or config.server.threads < 1:
         raise Rejected("server.workers", "at least one worker and one thread are needed")
+
+
+def _check_units(units: tuple[TsaUnitConfig, ...]) -> None:
+    for position, unit in enumerate(units):
+        field = f"tsa.units[{position}]"
+        if not _UNIT_NAME.fullmatch(unit.name):
+            raise Rejected(f"{field}.name", "must be 1 to 32 lower-case letters, digits and hyphens, a letter or digit first")
+        if unit.name == "policy":
+            raise Rejected(f"{field}.name", "is taken: the policy and practice statement is served at /tsa/policy")
+        if unit.name in {other.name for other in units[:position]}:
+            raise Rejected(f"{field}.name", f"{unit.name} is there already: each unit has a name of its own")
+        if not 1 <= unit.keys <= 64:
+            raise Rejected(f"{field}.keys", "must be from 1 to 64")
+        if unit.pss and not unit.key.startswith("rsa-"):
+            raise Rejected(f"{field}.pss", f"is for RSA keys, and this unit's is {unit.key}: leave it out")
+
+
+def _check_limits(limits: TsaLimits) -> None:
+    tables: list[tuple[str, TsaLimits | TsaLimit]] = [("", limits)]
+    tables += [(f"clients[{position}].", limit) for position, limit in enumerate(limits.clients)]
+    for prefix, table in tables:
+        for item in dataclasses.fields(table):
+            value = getattr(table, item.name)
+            if isinstance(value, int) and value < 0:
+                raise Rejected(f"tsa.limits.{prefix}{item.name}", "must be 0, which is without limit, or more")
+    names = [limit.name for limit in limits.clients]
+    if len(set(names)) < len(names):
+        raise Rejected("tsa.limits.clients", "names a client twice")
+
+
+def _check_clock(clock: ClockConfig, *, development: bool) -> None:
+    if not 1 <= len(clock.sources) <= 16 or len(set(clock.sources)) < len(clock.sources):
+        raise Rejected("tsa.clock.sources", "must be 1 to 16 different time sources")
+    for position, source in enumerate(clock.sources):
+        if source not in ("kernel", "chrony") and not _is_ntp_address(source):
+            raise Rejected(f"tsa.clock.sources[{position}]", f"{source!r} is none of kernel, chrony and ntp://host[:port]")
+    if clock.quorum and not len(clock.sources) < 2 * clock.quorum <= 2 * len(clock.sources):
+        raise Rejected("tsa.clock.quorum", "must be more than half of the sources: two halves could contradict each other")
+    if not 1 <= clock.interval <= 1024:
+        raise Rejected("tsa.clock.interval", "must be from 1 to 1024")
+    if not 2 * clock.interval < clock.max_age <= 3600:
+        raise Rejected("tsa.clock.max_age", "must be more than two intervals, and at most 3600")
+    if clock.unchecked and not development:
+        raise Rejected(
+            "tsa.clock.unchecked", "only a development instance may stamp with a clock nothing vouches for: name time sources"
+        )
+
+
+def _is_ntp_address(source: str) -> bool:
+    try:
+        parts = urlsplit(source)
+        port = parts.port
+    except ValueError:
+        return False
+    rest = parts.path or parts.query or parts.fragment or parts.username or parts.password
+    return parts.scheme == "ntp" and bool(parts.hostname) and port != 0 and not rest

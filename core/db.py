@@ -89,6 +89,8 @@ class Database:
         self._turn = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._waiting_lock = threading.Lock()
+        self.committed: Callable[[int, float], None] = lambda _groups, _seconds: None
+        """Told of every commit of :meth:`insert`: how many groups of rows shared it, and the seconds it took."""
         if self.is_sqlite:
             self.engine = sa.create_engine(self.url, connect_args={"timeout": busy_seconds}, pool_size=pool_size)
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
@@ -121,23 +123,35 @@ class Database:
         Rows of several threads that wait at the same moment share one transaction, because a commit costs far more than a
         row. Whose rows cannot be inserted is told so alone.
         """
-        mine = _Waiting(rows)
+        (error,) = self.insert_each([rows])
+        if error is not None:
+            raise error
+
+    def insert_each(self, groups: Sequence[Sequence[Row]]) -> list[Exception | None]:
+        """The same for several groups of rows, each of which is inserted whole or not at all; the error of each, or None.
+
+        Raises Unavailable when the turn to write does not come, and then nothing was inserted.
+        """
+        mine = [_Waiting(rows) for rows in groups]
+        if not mine:
+            return []
         with self._waiting_lock:
-            self._waiting.append(mine)
+            self._waiting += mine
         with self._my_turn(instead_of_giving_up=lambda: not self._withdraw(mine)):
-            if not mine.done:  # nobody who had the turn before has taken mine along
+            if any(not one.done for one in mine):  # nobody who had the turn before has taken mine along
                 with self._waiting_lock:
                     batch, self._waiting = self._waiting, []
+                began = time.perf_counter()
                 self._insert_together(batch)
-        if mine.error is not None:
-            raise mine.error
+                self.committed(len(batch), time.perf_counter() - began)
+        return [one.error for one in mine]
 
-    def _withdraw(self, mine: _Waiting) -> bool:
-        """Take rows back that nobody has taken along yet."""
+    def _withdraw(self, mine: Sequence[_Waiting]) -> bool:
+        """Take rows back that nobody has taken along yet; a batch takes all that wait, so it is all of them or none."""
         with self._waiting_lock:
-            if mine not in self._waiting:
+            if mine[0] not in self._waiting:
                 return False
-            self._waiting.remove(mine)
+            self._waiting = [one for one in self._waiting if one not in mine]
             return True
 
     def _insert_together(self, batch: Sequence[_Waiting]) -> None:

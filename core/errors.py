@@ -11,6 +11,7 @@
     ├── Conflict                 it exists, and its state does not allow this
     ├── TooMany                  a quota or rate is used up
     └── Unavailable              a part we depend on is away; come back later
+        └── ClockUntrusted       the time is not known well enough to stamp with it
 
 Only ``web/problems.py`` knows which HTTP status each becomes (RFC 9457). The class name is the problem type, the first
 line of the docstring its title. A library's own exception is wrapped where the library is called.
@@ -102,3 +103,7 @@ class Unavailable(CondauError):
         super().__init__(detail)
         self.part = part
         self.retry_after = retry_after
+
+
+class ClockUntrusted(Unavailable):
+    """The time is not known well enough for a time-stamp."""

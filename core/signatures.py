@@ -20,22 +20,29 @@ def fitting_hash(key: object) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
     return hashes.SHA256()
 
 
-def sign(key: SigningKey, data: bytes, hash_algorithm: hashes.HashAlgorithm) -> bytes:
-    """The signature over ``data``: RSA by PKCS #1 v1.5, EC by ECDSA (DER), Ed25519 in its pure form."""
+def sign(key: SigningKey, data: bytes, hash_algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> bytes:
+    """The signature over ``data``: RSA by PKCS #1 v1.5 or, with ``pss``, by PSS; EC by ECDSA (DER), Ed25519 in its pure form.
+
+    PSS is with MGF1 over the same hash and a salt as long as it (RFC 4056, 3); ``pss`` says nothing to other kinds of key.
+    """
     if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(data, padding.PKCS1v15(), hash_algorithm)
+        return key.sign(data, _rsa_padding(hash_algorithm, pss=pss), hash_algorithm)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(hash_algorithm))
     return key.sign(data)
 
 
-def verify(key: object, signature: bytes, data: bytes, hash_algorithm: hashes.HashAlgorithm) -> None:
+def verify(key: object, signature: bytes, data: bytes, hash_algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> None:
     """Raises InvalidSignature unless ``signature`` is what :func:`sign` makes of ``data`` with the private half of ``key``."""
     if isinstance(key, rsa.RSAPublicKey):
-        key.verify(signature, data, padding.PKCS1v15(), hash_algorithm)
+        key.verify(signature, data, _rsa_padding(hash_algorithm, pss=pss), hash_algorithm)
     elif isinstance(key, ec.EllipticCurvePublicKey):
         key.verify(signature, data, ec.ECDSA(hash_algorithm))
     elif isinstance(key, ed25519.Ed25519PublicKey):
         key.verify(signature, data)
     else:
         raise InvalidSignature(f"a {type(key).__name__} signs nothing here")
+
+
+def _rsa_padding(hash_algorithm: hashes.HashAlgorithm, *, pss: bool) -> padding.AsymmetricPadding:
+    return padding.PSS(padding.MGF1(hash_algorithm), hash_algorithm.digest_size) if pss else padding.PKCS1v15()

@@ -120,10 +120,13 @@ class CertificateAuthority:
             raise Rejected.all(violations)
         return self._issue(order, self._make_key(label, spec, actor).public_key())
 
-    def issue_service(self, *, profile: str, subject: x509.Name, issuer: str, spec: KeySpec, actor: Actor) -> IssuedCertificate:
-        """A certificate of the service's own (``tsa``, ``ocsp-responder``) for a new key in the token."""
+    def issue_service(
+        self, *, profile: str, subject: x509.Name, issuer: str, spec: KeySpec, actor: Actor, key_label: str | None = None
+    ) -> IssuedCertificate:
+        """A certificate of the service's own (``tsa``, ``ocsp-responder``) for a new key in the token, or for the one under
+        ``key_label``, which is made where it is not there yet."""
         found = PROFILES[profile]
-        label = f"{profile}-{issuer}-{secrets.token_hex(6)}"
+        label = key_label or f"{profile}-{issuer}-{secrets.token_hex(6)}"
         with self._database.read() as db:
             signer = load_issuer(db, issuer)
         order = Order(found, subject, found.days, f"service/{profile}-{issuer}", signer, actor, key_label=label)

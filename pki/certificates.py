@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -89,14 +89,20 @@ def service_certificate(db: Session, profile: str, at: datetime, *, issuer: str 
 
     ``issuer`` narrows it to one authority by name. Raises Unavailable when there is none.
     """
+    for identity in service_certificates(db, profile, at, issuer=issuer):
+        return identity
+    raise Unavailable("pki", f"there is no valid {profile} certificate: issue one")
+
+
+def service_certificates(db: Session, profile: str, at: datetime, *, issuer: str | None = None) -> Iterator[Identity]:
+    """Every certificate of ``profile`` that is valid, unrevoked and within its key's usage period at ``at``, newest first."""
     query = _issued().where(Certificate.profile == profile, Certificate.key_label.is_not(None), *_valid(at))
     if issuer is not None:
         query = query.join(Authority, Certificate.authority_id == Authority.id).where(Authority.name == issuer)
     for row in db.scalars(query):
         identity = _identity(db, row)
         if usable_until(identity.certificate) >= at and _why_chain_unusable(db, identity, at) is None:
-            return identity
-    raise Unavailable("pki", f"there is no valid {profile} certificate: issue one")
+            yield identity
 
 
 def usable_until(certificate: x509.Certificate) -> datetime:

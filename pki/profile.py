@@ -107,6 +107,7 @@ PROFILES: Final = {
             max_days=3652,
             extended=(ExtendedKeyUsageOID.TIME_STAMPING,),
             extended_critical=True,  # RFC 3161, 2.3: critical, and alone
+            policy=f"{_POLICY_ARC}.4",
             key_days=731,
         ),
         Profile(

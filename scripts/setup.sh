@@ -41,6 +41,8 @@ need_system_packages() {
   need p11-kit p11-kit
   need p11-kit-modules '/usr/lib/*/pkcs11/p11-kit-client.so'
   need default-jdk-headless jarsigner
+  need osslsigncode osslsigncode
+  need libbcpkix-java /usr/share/java/bcpkix.jar # with libbcprov-java: BouncyCastle
   need shellcheck shellcheck
   need wrk wrk # the load of make bench
 }

@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"tsa", "signer", "verifier"}),
     frozenset({"migrations"}),
     frozenset({"bootstrap"}),
-    frozenset({"api", "instance"}),
+    frozenset({"api", "cli_tsa", "instance"}),
     frozenset({"server"}),
     frozenset({"cli"}),
 )
@@ -34,7 +34,7 @@ HTTP = re.compile(r"api\.py|server\.py|web/.*|\w+/http\.py")
 ONLY_IN = {
     "pkcs11": re.compile(r"hsm/.*"),
     "falcon": HTTP,
-    "gunicorn": re.compile(r"server\.py"),
+    "gunicorn": re.compile(r"server\.py|web/worker\.py"),
     "pyhanko": re.compile(r"core/pdf\.py|(signer|verifier)/.*"),
     "pyhanko_certvalidator": re.compile(r"verifier/.*|pki/trust\.py"),
     "web": re.compile(r"api\.py|bootstrap\.py|server\.py|cli\.py|web/.*|\w+/http\.py"),

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes
 
 from core.cms import AlgorithmIdentifier
 
+QUERY_LIMIT: Final = 65_536
+"""Bytes of a request at most; bounded where it is received."""
 NONCE_OCTETS: Final = 64
 """The longest nonce echoed, as octets of its two's complement. RFC 3161 sets no limit; clients send 8 to 20."""
 
@@ -95,6 +97,10 @@ _SIZES: Final = {
     "sha3-384": (_NIST_HASHES + "9", 48),
     "sha3-512": (_NIST_HASHES + "10", 64),
 }
+
+
+HASH_NAMES: Final = tuple(_SIZES)
+"""The digests that are taken."""
 
 
 def _algorithm(hash_name: str, *, null: bool) -> bytes:

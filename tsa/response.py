@@ -27,6 +27,25 @@ class _DirectoryName:
 
 
 @asn1.sequence
+class _Extension:
+    name: x509.ObjectIdentifier
+    # critical: FALSE, the default, which DER leaves out (ETSI EN 319 422, 5.2.2: no extension is critical)
+    value: bytes
+
+
+@asn1.sequence
+class _QcStatement:
+    name: x509.ObjectIdentifier
+
+
+@asn1.sequence
+class _QcStatements:
+    """A SEQUENCE OF with one statement is written like a sequence of one field."""
+
+    qualified: _QcStatement
+
+
+@asn1.sequence
 class _TstInfo:
     version: int
     policy: x509.ObjectIdentifier
@@ -38,6 +57,7 @@ class _TstInfo:
     nonce: int | None
     # [0] EXPLICIT around a directoryName: a sequence of one field under an implicit tag has the same encoding
     tsa: Annotated[_DirectoryName, asn1.Implicit(0)]
+    extensions: Annotated[list[_Extension] | None, asn1.Implicit(1)]
 
 
 @asn1.sequence
@@ -58,14 +78,23 @@ class _Refused:
     status: _Status
 
 
+_QC_STATEMENTS: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.3")
+_QTST_STATEMENT_1: Final = x509.ObjectIdentifier("0.4.0.19422.1.1")
+_QUALIFIED: Final = _Extension(
+    name=_QC_STATEMENTS, value=asn1.encode_der(_QcStatements(qualified=_QcStatement(name=_QTST_STATEMENT_1)))
+)
+
+
 class TstInfoBuilder:
     """TSTInfo for one unit: what it says every time is made once."""
 
-    def __init__(self, *, certificate: x509.Certificate, accuracy_milliseconds: int) -> None:
-        """``certificate``: the unit's, whose subject becomes the ``tsa`` name; ``accuracy_milliseconds``: 1 to 1000."""
+    def __init__(self, *, certificate: x509.Certificate, accuracy_milliseconds: int, qualified: bool = False) -> None:
+        """``certificate``: the unit's, whose subject becomes the ``tsa`` name; ``accuracy_milliseconds``: 1 to 1000;
+        ``qualified``: with the statement esi4-qtstStatement-1 (ETSI EN 319 422, 9.1)."""
         seconds, millis = divmod(accuracy_milliseconds, 1000)
         # 0 may stand in neither: a missing field is zero, and millis starts at 1
         self._accuracy = _Accuracy(seconds=seconds or None, millis=millis or None, micros=None)
+        self._extensions = [_QUALIFIED] if qualified else None
         self._tsa = _DirectoryName(name=asn1.decode_der(asn1.TLV, certificate.subject.public_bytes()))
 
     def build(self, query: Query, *, policy: x509.ObjectIdentifier, serial: int, at: datetime) -> bytes:
@@ -79,6 +108,7 @@ class TstInfoBuilder:
             accuracy=self._accuracy,
             nonce=query.nonce,
             tsa=self._tsa,
+            extensions=self._extensions,
         )
         return asn1.encode_der(info)
 

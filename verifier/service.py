@@ -16,6 +16,7 @@ from verifier.findings import error, warning
 from verifier.pdf import verify_pdf
 from verifier.pdf_reader import NeedsPassword
 from verifier.reading import reading
+from verifier.timestamp_query import TimestampQuery
 from verifier.timestamps import parse_timestamp, verify_timestamp
 from verifier.verdict import Conclusion, Finding, Indication, Report, SignatureVerdict, SubIndication, Text, Timestamp
 from verifier.xml import verify_xml
@@ -32,8 +33,8 @@ class Verifier:
         self._database = database
         self._now = now
 
-    def verify(self, document: bytes, *, data: bytes | None = None) -> Report:
-        """The report on ``document``; ``data``: what a timestamp handed in by itself stamps.
+    def verify(self, document: bytes, *, data: bytes | None = None, query: TimestampQuery | None = None) -> Report:
+        """The report on ``document``; ``data``: what a timestamp handed in by itself stamps; ``query``: the request for it.
 
         Raises only Unavailable, while the database is away.
         """
@@ -43,7 +44,7 @@ class Verifier:
         kind = sniff(document)
         try:
             with reading("document"):
-                outcome = _judge(kind, document, data, context)
+                outcome = _judge(kind, document, data, query, context)
         except NeedsPassword:
             outcome = _Outcome(verdict=(Conclusion.INDETERMINATE, Indication.INDETERMINATE, None), findings=(_ENCRYPTED,))
         except Rejected as problem:
@@ -87,7 +88,7 @@ def sniff(document: bytes) -> Format:
     return "timestamp" if start.startswith(b"\x30") else "unknown"
 
 
-def _judge(kind: Format, document: bytes, data: bytes | None, context: Context) -> _Outcome:
+def _judge(kind: Format, document: bytes, data: bytes | None, query: TimestampQuery | None, context: Context) -> _Outcome:
     if kind == "pdf":
         found = verify_pdf(document, context)
         unsigned = () if found.signatures or found.timestamps else (_NO_SIGNATURE,)
@@ -98,7 +99,7 @@ def _judge(kind: Format, document: bytes, data: bytes | None, context: Context) 
     if kind == "timestamp":
         token = parse_timestamp(document)
         stamped = None if data is None else [data]
-        return _Outcome(timestamps=(verify_timestamp(token, stamped, context, kind="detached"),))
+        return _Outcome(timestamps=(verify_timestamp(token, stamped, context, kind="detached", asked=query),))
     raise Malformed("document", "it is neither a PDF, nor XML, nor an RFC 3161 timestamp")
 
 

@@ -14,8 +14,9 @@ from verifier.algorithms import Buffer, digest, known_digest, weak_digest
 from verifier.certificates import Purpose, describe_signer, judge_certificate
 from verifier.cms import TST_INFO, SignedMessage, check_signed_data, find_signer, parse_signed_data, parse_timestamp_info
 from verifier.context import Context
-from verifier.findings import error, info
+from verifier.findings import error, info, warning
 from verifier.reading import reading
+from verifier.timestamp_query import TimestampQuery, imprint_of, names_authority
 from verifier.verdict import Finding, Indication, SubIndication, Timestamp
 
 Kind = Literal["signature", "document", "detached"]
@@ -53,18 +54,19 @@ def verify_timestamp(
     kind: Kind,
     hints: Sequence[x509.Certificate] = (),
     crls: Sequence[bytes] = (),
-    nonce: int | None = None,
+    asked: TimestampQuery | None = None,
 ) -> Timestamp:
     """The verdict on one TimeStampToken over ``stamped`` (chunks of the stamped bytes; None: they are not at hand).
 
     Checked are the imprint, the CMS signature, ESSCertID(v2), the authority's certificate with its EKU, and its chain and
-    revocation at genTime (RFC 3161 clauses 2.3, 2.4.2 and 4); ``nonce``: the request's, when it is known. Never raises over
-    the token: an unreadable one is FORMAT_FAILURE.
+    revocation at genTime (RFC 3161 clauses 2.3, 2.4.2 and 4); with ``asked``, the request, also that it is answered: the
+    imprint (which then stands for the stamped bytes where they are not at hand), the nonce, the policy. Never raises over the
+    token: an unreadable one is FORMAT_FAILURE.
     """
     try:
         message, content = _read(token)
         with reading("timestamp"):
-            return _Check(message, content, context, kind).verdict(stamped, (*hints,), (*crls,), nonce)
+            return _Check(message, content, context, kind).verdict(stamped, (*hints,), (*crls,), asked)
     except Malformed as problem:
         return Timestamp(
             kind=kind,
@@ -100,13 +102,19 @@ class _Check:
         self._findings: list[Finding] = []
 
     def verdict(
-        self, stamped: Sequence[Buffer] | None, hints: tuple[x509.Certificate, ...], crls: tuple[bytes, ...], nonce: int | None
+        self,
+        stamped: Sequence[Buffer] | None,
+        hints: tuple[x509.Certificate, ...],
+        crls: tuple[bytes, ...],
+        asked: TimestampQuery | None,
     ) -> Timestamp:
         at: datetime = self._info["gen_time"].native.astimezone(UTC)
         trust = self._context.trust
         certificate, bound = find_signer(self._message, (*hints, *trust.intermediates, *trust.anchors))
-        intact = self._check_imprint(stamped)
-        self._check_request(at, nonce)
+        intact = self._check_imprint(stamped, asked)
+        self._check_content(at)
+        if asked is not None:
+            self._check_answer(asked)
         chain = None
         if certificate is None:
             intact = False
@@ -123,6 +131,7 @@ class _Check:
                 )
             elif not bound:
                 self._fail(SubIndication.SIG_CONSTRAINTS_FAILURE, *_NOT_BOUND)
+            self._check_signer(certificate)
             judged = judge_certificate(
                 certificate,
                 self._context,
@@ -163,7 +172,7 @@ class _Check:
         self._failures.append(sub)
         self._findings.append(error(code, vi, en))
 
-    def _check_imprint(self, stamped: Sequence[Buffer] | None) -> bool | None:
+    def _check_imprint(self, stamped: Sequence[Buffer] | None, asked: TimestampQuery | None) -> bool | None:
         """True, False, or None where the stamped bytes are not at hand; then the verdict cannot be TOTAL-PASSED."""
         imprint = self._info["message_imprint"]
         name = imprint["hash_algorithm"]["algorithm"].native
@@ -182,17 +191,42 @@ class _Check:
                 f"Dấu thời gian dùng hàm băm quá yếu: {name}.",
                 f"The timestamp is over a weak digest: {name}.",
             )
+        if asked is not None and asked.imprint != imprint_of(imprint):
+            self._fail(SubIndication.HASH_FAILURE, *_OTHER_DATA)
+            return False
         if stamped is None:
-            self._fail(SubIndication.SIGNED_DATA_NOT_FOUND, *_NO_DATA)
-            return None
+            if asked is None:
+                self._fail(SubIndication.SIGNED_DATA_NOT_FOUND, *_NO_DATA)
+            return None if asked is None else True
         if imprint["hashed_message"].native != digest(name, stamped):
             self._fail(SubIndication.HASH_FAILURE, *_OTHER_DATA)
             return False
         return True
 
-    def _check_request(self, at: datetime, nonce: int | None) -> None:
-        if nonce is not None and self._info["nonce"].native != nonce:
+    def _check_answer(self, asked: TimestampQuery) -> None:
+        """RFC 3161 clauses 2.2 and 2.4.2: what a requester compares with its request."""
+        if self._info["nonce"].native != asked.nonce:
             self._fail(SubIndication.SIG_CONSTRAINTS_FAILURE, *_OTHER_NONCE)
+        if asked.policy not in (None, self._info["policy"].dotted):
+            self._fail(SubIndication.SIG_CONSTRAINTS_FAILURE, *_OTHER_POLICY)
+        if asked.certificates_wanted != bool(self._message.certificates):
+            self._findings.append(warning(*_OTHER_CERTIFICATES))
+
+    def _check_signer(self, certificate: x509.Certificate) -> None:
+        """The digest that is signed, and the name the token gives its authority."""
+        own = None if self._message.algorithm is None else self._message.algorithm.digest
+        weak = [name for name in (self._message.digest_algorithm, own) if name is not None and weak_digest(name)]
+        if weak:
+            self._fail(
+                SubIndication.CRYPTO_CONSTRAINTS_FAILURE,
+                "WEAK_DIGEST",
+                f"Dấu thời gian được ký bằng hàm băm quá yếu: {weak[0]}.",
+                f"The timestamp is signed over a weak digest: {weak[0]}.",
+            )
+        if not names_authority(self._info["tsa"], certificate):
+            self._findings.append(warning(*_OTHER_NAME))
+
+    def _check_content(self, at: datetime) -> None:
         if (at - self._context.now).total_seconds() > _SKEW:
             self._fail(SubIndication.SIG_CONSTRAINTS_FAILURE, *_FUTURE)
         extensions = self._info["extensions"]
@@ -228,6 +262,21 @@ _NO_DATA: Final = (
 )
 _OTHER_DATA: Final = ("TIMESTAMP_IMPRINT", "Dấu thời gian thuộc về dữ liệu khác.", "The timestamp belongs to other data.")
 _OTHER_NONCE: Final = ("TIMESTAMP_NONCE", "Nonce không khớp với yêu cầu.", "The nonce is not the request's.")
+_OTHER_POLICY: Final = (
+    "TIMESTAMP_POLICY",
+    "Chính sách của dấu thời gian không phải là chính sách được yêu cầu.",
+    "The timestamp's policy is not the one that was asked for.",
+)
+_OTHER_CERTIFICATES: Final = (
+    "TIMESTAMP_CERTIFICATES",
+    "Chứng thư kèm theo dấu thời gian không đúng như yêu cầu (certReq).",
+    "The timestamp carries certificates, or none, against what certReq asked for.",
+)
+_OTHER_NAME: Final = (
+    "TIMESTAMP_AUTHORITY_NAME",
+    "Tên dịch vụ ghi trong dấu thời gian không có trong chứng thư đã ký nó (RFC 3161, mục 2.4.2).",
+    "The authority's name in the timestamp is not one in the certificate that signed it (RFC 3161, clause 2.4.2).",
+)
 _FUTURE: Final = ("TIMESTAMP_IN_FUTURE", "Dấu thời gian nằm trong tương lai.", "The timestamp lies in the future.")
 _CRITICAL_EXTENSION: Final = (
     "TIMESTAMP_EXTENSION",

@@ -6,7 +6,8 @@ import logging
 import re
 import time
 import uuid
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Any, Final
 
 import falcon
 
@@ -18,6 +19,8 @@ from registry.registry import authenticate
 from web.operation import Audience
 
 ANONYMOUS: Final = "anonymous"
+_KNOWN_FOR: Final = 5.0
+_RECENT: Final = 1000
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _log = logging.getLogger("condau.request")
 
@@ -27,20 +30,42 @@ class ApiKeys:
 
     def __init__(self, *, database: Database) -> None:
         self._database = database
+        self._recent: dict[str, tuple[float, Actor]] = {}
 
-    def admit(self, req: falcon.Request, roles: frozenset[Role] | Literal[Audience.PUBLIC]) -> Actor:
+    def admit(self, req: falcon.Request, roles: frozenset[Role] | Audience) -> Actor:
         """The caller as an Actor; an operation open to the public asks for no key and reads none."""
         request_id: str = req.context.request_id
+        if roles is Audience.PUBLIC:
+            return Actor(ANONYMOUS, Audience.PUBLIC.value, request_id)
         if isinstance(roles, Audience):
-            return Actor(ANONYMOUS, roles.value, request_id)
-        scheme, _, key = (req.auth or "").partition(" ")
+            return self.identify(req.auth, request_id)
+        actor = self._known(req.auth or "", request_id)
+        if actor.role not in roles:
+            wanted = " or ".join(sorted(roles))
+            raise Forbidden(f"{actor.name} is known here as {actor.role}; this is for {wanted}")
+        return actor
+
+    def identify(self, authorization: str | None, request_id: str) -> Actor:
+        """Who sends this Authorization field, anonymous without one; raises Unauthenticated for a key that is not known.
+
+        A key counts as known for some seconds after it was looked up, for callers that come many times a second.
+        """
+        if not authorization:
+            return Actor(ANONYMOUS, Audience.PUBLIC.value, request_id)
+        known = self._recent.get(authorization)
+        if known is None or known[0] < time.monotonic():
+            if len(self._recent) >= _RECENT:
+                self._recent.clear()
+            known = (time.monotonic() + _KNOWN_FOR, self._known(authorization, ""))
+            self._recent[authorization] = known
+        return replace(known[1], request_id=request_id)
+
+    def _known(self, authorization: str, request_id: str) -> Actor:
+        scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthenticated("send the API key as Authorization: Bearer <key>")
         with self._database.read() as db:
             client = authenticate(db, key.strip())
-        if client.role not in roles:
-            wanted = " or ".join(sorted(roles))
-            raise Forbidden(f"{client.name} is known here as {client.role}; this is for {wanted}")
         return Actor(client.name, client.role, request_id)
 
 
@@ -53,8 +78,7 @@ class Shell:
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Give the request what the responders and the log need of it."""
-        offered = req.get_header("X-Request-Id") or ""
-        req.context.request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+        req.context.request_id = choose_request_id(req.get_header("X-Request-Id"))
         req.context.access = self._access
         req.context.body_limit = self._body_limit
         req.context.started = time.perf_counter()
@@ -64,16 +88,16 @@ class Shell:
     def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
         """Log one line; the query string stays out of it, for it may hold a document's password."""
         actor: Actor | None = getattr(req.context, "actor", None)
-        _log.info(
-            "request",
-            extra={
-                "fields": {
-                    "request_id": req.context.request_id,
-                    "method": req.method,
-                    "path": req.path,
-                    "status": resp.status_code,
-                    "ms": round((time.perf_counter() - req.context.started) * 1000, 2),
-                    "actor": actor.name if actor else None,
-                }
-            },
-        )
+        took = time.perf_counter() - req.context.started
+        log_request(req.method, req.path, resp.status_code, took, request_id=req.context.request_id, actor=actor)
+
+
+def choose_request_id(offered: str | None) -> str:
+    """The id the caller offers where it is a fit one, otherwise a new one."""
+    return offered if offered and _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+def log_request(method: str, path: str, status: int, seconds: float, *, request_id: str, actor: Actor | None) -> None:
+    """The log line of one request."""
+    fields = {"request_id": request_id, "method": method, "path": path, "status": status, "ms": round(seconds * 1000, 2)}
+    _log.info("request", extra={"fields": {**fields, "actor": actor.name if actor else None}})

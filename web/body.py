@@ -48,21 +48,27 @@ def read_body(req: falcon.Request, limit: int | None = None) -> bytes:
     if connection is not None:
         connection.settimeout(PATIENCE)
     try:
-        while chunk := stream.read(min(_CHUNK, most + 1 - size)):
+        while chunk := _read_some(stream, min(_CHUNK, most + 1 - size)):
             chunks.append(chunk)
             size += len(chunk)
             if size > most:
                 raise _too_large(most)
             if time.monotonic() - began > PATIENCE + size / SLOWEST:
                 raise _cut_off()
-    except OSError as error:  # what gunicorn raises for a broken chunk, a stalled or a lost connection
-        raise _cut_off() from error
     finally:
         if connection is not None:
             connection.settimeout(None)
     if announced is not None and size < announced:
         raise _cut_off()
     return b"".join(chunks)
+
+
+def _read_some(stream: Any, size: int) -> bytes:
+    try:
+        data: bytes = stream.read(size)
+    except Exception as error:  # a connection lost or stalled is an OSError; for a broken chunk each server has its own type
+        raise _cut_off() from error
+    return data
 
 
 def parse_multipart(req: falcon.Request, body: bytes, further: tuple[str, ...]) -> tuple[bytes, bytes | None, dict[str, bytes]]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import falcon
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from audit.log import Actor
 from core.errors import CondauError, Unavailable
 from web.operation import PUBLIC, operation, send_json
 
-Check = Callable[[], None]
-"""Returns when its part works, raises a CondauError that says why when not."""
+Check = Callable[[], str | None]
+"""Returns when its part works, with what is to be said of it, if anything; raises a CondauError that says why when not."""
 
 
 class Health(BaseModel):
@@ -26,7 +27,15 @@ class Readiness(BaseModel):
     """Every part the service depends on works."""
 
     status: Literal["ready"] = "ready"
-    parts: list[str]
+    parts: dict[str, str] = Field(description="The parts that were tried, each with what it rests on where that is worth saying")
+
+
+@dataclass(frozen=True, slots=True)
+class PartHealth:
+    """How one part fares: ``detail`` is what is wrong with it, or what it rests on."""
+
+    works: bool
+    detail: str
 
 
 class Liveness:
@@ -47,16 +56,16 @@ class Ready:
     @operation(roles=PUBLIC, summary="Can the service do its work", tag="health", returns=Readiness)
     def on_get(self, _req: falcon.Request, resp: falcon.Response, *, actor: Actor) -> None:  # noqa: ARG002 - every responder is told who asks
         """Answer with what works, or raise Unavailable with what does not."""
-        failures = {name: failure for name, check in self._checks.items() if (failure := run_check(check)) is not None}
+        parts = {name: run_check(check) for name, check in self._checks.items()}
+        failures = [f"{name}: {part.detail}" for name, part in parts.items() if not part.works]
         if failures:
-            raise Unavailable(next(iter(failures)), "; ".join(f"{name}: {detail}" for name, detail in failures.items()))
-        send_json(resp, Readiness(parts=list(self._checks)))
+            raise Unavailable("readiness", "; ".join(failures))
+        send_json(resp, Readiness(parts={name: part.detail for name, part in parts.items()}))
 
 
-def run_check(check: Check) -> str | None:
-    """None when the part works, otherwise what is wrong with it."""
+def run_check(check: Check) -> PartHealth:
+    """The health of one part."""
     try:
-        check()
+        return PartHealth(True, check() or "")
     except CondauError as error:
-        return error.detail
-    return None
+        return PartHealth(False, error.detail)

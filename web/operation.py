@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import falcon
 from pydantic import BaseModel, ValidationError
@@ -30,9 +30,13 @@ class Audience(Enum):
     """Who may call without being known."""
 
     PUBLIC = "public"
+    """Everybody; a key is not looked at."""
+    OPEN = "open"
+    """Everybody; who sends a key is known by it."""
 
 
 PUBLIC: Final = Audience.PUBLIC
+OPEN: Final = Audience.OPEN
 
 
 class Document:
@@ -66,7 +70,7 @@ class Document:
 class Operation:
     """What a responder declares of itself."""
 
-    roles: frozenset[Role] | Literal[Audience.PUBLIC]
+    roles: frozenset[Role] | Audience
     summary: str
     tag: str
     description: str
@@ -80,14 +84,14 @@ class Operation:
 class Access(Protocol):
     """What the access middleware leaves in ``req.context.access``."""
 
-    def admit(self, req: falcon.Request, roles: frozenset[Role] | Literal[Audience.PUBLIC]) -> Actor:
+    def admit(self, req: falcon.Request, roles: frozenset[Role] | Audience) -> Actor:
         """Who is asking; raises Unauthenticated or Forbidden."""
         ...
 
 
 def operation(
     *,
-    roles: Collection[Role] | Literal[Audience.PUBLIC],
+    roles: Collection[Role] | Audience,
     summary: str,
     tag: str,
     description: str = "",

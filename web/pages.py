@@ -11,9 +11,11 @@ import jinja2
 from markupsafe import Markup, escape
 
 from audit.log import Actor
+from web.markdown import render_markdown
 from web.operation import PUBLIC, operation
 
 _CSP = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+_LANGUAGES = (("vi", "Tiếng Việt"), ("en", "English"))
 
 
 class Reference:
@@ -33,27 +35,44 @@ class ReferencePage:
     """``/docs``: the same document, rendered on the server; the page loads nothing but its own style sheet."""
 
     def __init__(self, document: dict[str, Any]) -> None:
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("web"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters["code"] = _mark_code
         operations: dict[str, list[dict[str, Any]]] = {}
         for path, item in document["paths"].items():
             for method, described in item.items():
                 operations.setdefault(described["tags"][0], []).append({"path": path, "method": method.upper(), **described})
-        page = environment.get_template("docs.html")
+        page = _templates().get_template("docs.html")
         self._html = page.render(info=document["info"], operations=operations, schemas=document["components"].get("schemas", {}))
 
     @operation(roles=PUBLIC, summary="This reference as a page", tag="reference", returns="text/html")
     def on_get(self, _req: falcon.Request, resp: falcon.Response, *, actor: Actor) -> None:  # noqa: ARG002 - every responder is told who asks
         """Answer the page."""
-        resp.content_type = "text/html; charset=utf-8"
-        resp.set_header("Content-Security-Policy", _CSP)
-        resp.text = self._html
+        send_page(resp, self._html)
+
+
+def render_document(text: str, *, language: str, path: str) -> str:
+    """A document of ours, in Markdown, as a page; ``path?lang=`` leads to the other languages."""
+    languages = [(one, name, f"{path}?lang={one}") for one, name in _LANGUAGES]
+    title = text.partition("\n")[0].lstrip("# ")
+    page = _templates().get_template("document.html")
+    return page.render(language=language, title=title, body=render_markdown(text), languages=languages)
+
+
+def send_page(resp: falcon.Response, html: str) -> None:
+    """Answer with a page that loads nothing but our style sheet."""
+    resp.content_type = "text/html; charset=utf-8"
+    resp.set_header("Content-Security-Policy", _CSP)
+    resp.text = html
+
+
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("web"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = _mark_code
+    return environment
 
 
 def _mark_code(text: str) -> Markup:

@@ -49,20 +49,29 @@ def title_of(error: type[errors.CondauError]) -> str:
     return (error.__doc__ or error.__name__).strip().partition("\n")[0]
 
 
-def _answer_error(req: falcon.Request, resp: falcon.Response, error: errors.CondauError, _: Any) -> None:
+def build_problem(error: errors.CondauError, request_id: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The problem document of an error and the header fields that go with it."""
     kind = type(error)
     body: dict[str, Any] = {"type": type_of(kind), "title": title_of(kind), "status": status_of(kind), "detail": error.detail}
     if isinstance(error, errors.Rejected):
         body["violations"] = [{"field": item.field, "message": item.message} for item in error.violations]
     if isinstance(error, errors.NotFound):
         body["violations"] = [{"field": error.field, "message": error.detail}]
+    headers = {}
     if isinstance(error, errors.Unauthenticated):
-        resp.set_header("WWW-Authenticate", "Bearer")
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, errors.TooMany | errors.Unavailable):
-        resp.set_header("Retry-After", str(error.retry_after))
+        headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.Unavailable):
         cause = repr(error.__cause__)
-        _log.warning("unavailable", extra={"fields": {"request_id": req.context.request_id, "part": error.part, "cause": cause}})
+        _log.warning("unavailable", extra={"fields": {"request_id": request_id, "part": error.part, "cause": cause}})
+    return {**body, "request_id": request_id}, headers
+
+
+def _answer_error(req: falcon.Request, resp: falcon.Response, error: errors.CondauError, _: Any) -> None:
+    body, headers = build_problem(error, req.context.request_id)
+    for name, value in headers.items():
+        resp.set_header(name, value)
     _send(req, resp, body)
 
 

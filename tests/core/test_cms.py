@@ -212,3 +212,23 @@ def test_hashes_and_keys_that_cannot_sign_cms_are_refused(p256: tuple[PrivateKey
 def test_the_hash_fits_the_key() -> None:
     expected = {KeySpec.P_256: "sha256", KeySpec.P_384: "sha384", KeySpec.P_521: "sha512", KeySpec.ED25519: "sha512"}
     assert {spec: fitting_hash(make_key(spec).public_key()).name for spec in expected} == expected
+
+
+@pytest.mark.parametrize("hash_algorithm", [hashes.SHA256(), hashes.SHA384(), hashes.SHA512()])
+def test_openssl_accepts_rsa_pss(tmp_path: Path, hash_algorithm: hashes.HashAlgorithm) -> None:
+    """RFC 4056, 3: one hash for all, and a salt as long as it."""
+    key = make_key(KeySpec.RSA_2048)
+    certificate = self_signed(key, hashes.SHA256())
+    signer = CmsSigner(certificate, hash_algorithm, pss=True)
+    digest = signer.digest(CONTENT)
+    attributes = signer.build_attributes(content_type=ID_DATA, message_digest=digest)
+    signature = sign(key, attributes, signer.hash_algorithm, pss=True)
+    options: dict[str, Any] = {"content_type": ID_DATA, "content": CONTENT, "certificates": [certificate]}
+    der = signer.build_signed_data(attributes, signature, **options)
+    assert openssl_accepts(der, certificate, tmp_path, detached=False)
+    check_signed_data(der, certificate=certificate, message_digest=digest)
+    declared = cms.ContentInfo.load(der)["content"]["signer_infos"][0]["signature_algorithm"]
+    assert declared["parameters"]["salt_length"].native == hash_algorithm.digest_size
+    wrong = signer.build_signed_data(attributes, sign(key, attributes, signer.hash_algorithm), **options)
+    with pytest.raises(ValueError, match="does not verify"):
+        check_signed_data(wrong, certificate=certificate, message_digest=digest)

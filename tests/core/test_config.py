@@ -39,12 +39,40 @@ def test_home_is_put_into_what_the_module_reads(tmp_path: Path) -> None:
         ({"pki": {"certificate_days": 2000}}, "pki.certificate_days"),
         ({"tsa": {"accuracy_milliseconds": 5000}}, "tsa.accuracy_milliseconds"),
         ({"hsm": {"environment": {"A": 1}}}, "hsm.environment"),
+        ({"tsa": {"clock": {"sources": []}}}, "tsa.clock.sources"),
+        ({"tsa": {"clock": {"sources": ["chrony", "chrony"]}}}, "tsa.clock.sources"),
+        ({"tsa": {"clock": {"sources": ["kernel", "unchecked"]}}}, "tsa.clock.sources[1]"),
+        ({"tsa": {"clock": {"sources": ["ntp://"]}}}, "tsa.clock.sources[0]"),
+        ({"tsa": {"clock": {"sources": ["ntp://time.example:99999"]}}}, "tsa.clock.sources[0]"),
+        ({"tsa": {"clock": {"sources": ["ntp://time.example/pool"]}}}, "tsa.clock.sources[0]"),
+        ({"tsa": {"clock": {"sources": ["kernel", "chrony"], "quorum": 1}}}, "tsa.clock.quorum"),
+        ({"tsa": {"clock": {"sources": ["kernel"], "quorum": 2}}}, "tsa.clock.quorum"),
+        ({"tsa": {"clock": {"interval": 0}}}, "tsa.clock.interval"),
+        ({"tsa": {"clock": {"interval": 60}}}, "tsa.clock.max_age"),
+        ({"tsa": {"clock": {"unchecked": True}}}, "tsa.clock.unchecked"),
+        ({"tsa": {"units": {"name": "a"}}}, "tsa.units"),
+        ({"tsa": {"units": [{"policy": "1.2.3"}]}}, "tsa.units[0].name"),
+        ({"tsa": {"units": [{"name": "a"}, {"name": "A"}]}}, "tsa.units[1].name"),
+        ({"tsa": {"units": [{"name": "a"}, {"name": "a"}]}}, "tsa.units[1].name"),
+        ({"tsa": {"units": [{"name": "a", "keys": 0}]}}, "tsa.units[0].keys"),
+        ({"tsa": {"units": [{"name": "a", "pss": True}]}}, "tsa.units[0].pss"),
+        ({"tsa": {"units": [{"name": "a", "colour": "red"}]}}, "tsa.units[0].colour"),
+        ({"tsa": {"organization_identifier": "0100000000"}}, "tsa.organization_identifier"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_its_key(tmp_path: Path, table: dict[str, Any], key: str) -> None:
     with pytest.raises(Rejected) as refused:
         parse_config(table, tmp_path)
     assert refused.value.violations[0].field == key
+
+
+def test_units_without_a_policy_have_the_authority_s(tmp_path: Path) -> None:
+    units = [{"name": "a"}, {"name": "b", "policy": "1.2.4", "key": "rsa-2048", "pss": True}]
+    assert [unit.policy for unit in parse_config({"tsa": {"policy": "1.2.3", "units": units}}, tmp_path).tsa.all_units] == [
+        "1.2.3",
+        "1.2.4",
+    ]
+    assert [unit.name for unit in parse_config({}, tmp_path).tsa.all_units] == ["default"]
 
 
 def test_a_missing_file_says_what_to_type(tmp_path: Path) -> None:

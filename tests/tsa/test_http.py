@@ -8,11 +8,17 @@ import falcon
 import pytest
 from falcon import testing
 
+from core.clock import system_now
+from core.config import TsaLimits
 from core.db import Database
 from core.errors import Unavailable
+from core.metrics import Metrics
 from tests.tsa.requests import query
 from tsa.authority import TimestampAuthority
-from tsa.http import QUERY_LIMIT, QUERY_TYPE, REPLY_TYPE, Timestamps
+from tsa.http import QUERY_TYPE, REPLY_TYPE, Timestamps, UnitTimestamps
+from tsa.limits import Limits
+from tsa.reception import Reception
+from tsa.request import QUERY_LIMIT
 from web import problems
 from web.access import ApiKeys, Shell
 
@@ -20,7 +26,10 @@ from web.access import ApiKeys, Shell
 def make_app(authority: TimestampAuthority, database: Database) -> Any:
     app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=database), body_limit=1_000_000)])
     problems.install(app)
-    app.add_route("/tsa", Timestamps(authority=authority))
+    limits = Limits(database=database, now=system_now, config=TsaLimits(), workers=1)
+    reception = Reception(authority=authority, limits=limits, metrics=Metrics())
+    app.add_route("/tsa", Timestamps(reception=reception))
+    app.add_route("/tsa/{unit}", UnitTimestamps(reception=reception))
     return app
 
 
@@ -65,15 +74,25 @@ def test_the_body_is_bounded(client: testing.TestClient, size: int, status: int)
     assert post(client, bytes(size)).status_code == status
 
 
-def test_an_outage_asks_to_come_back(
+def test_an_outage_is_system_failure(
     client: testing.TestClient, authority: TimestampAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """RFC 3161, 2.4.2: the answer of the protocol and not of HTTP, so that every client understands it."""
+
     def away(*_: object) -> bytes:
         raise Unavailable("hsm", "the HSM is away", retry_after=2)
 
-    monkeypatch.setattr(authority, "_issue", away)
+    monkeypatch.setattr(authority, "_make", away)
     answer = post(client, query())
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, REPLY_TYPE)
+    assert answer.content.endswith(bytes.fromhex("030506000000") + b"\x40")  # bit 25, systemFailure
+    assert b"try again in 2 s" in answer.content
+
+
+def test_an_unknown_unit_is_not_found(client: testing.TestClient) -> None:
+    answer = client.simulate_post("/tsa/nobody", body=query(), headers={"Content-Type": QUERY_TYPE})
+    assert answer.status_code == 404
+    assert "default" in answer.json["detail"]
 
 
 def test_get_is_not_for_time_stamping(client: testing.TestClient) -> None:

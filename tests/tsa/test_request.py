@@ -51,6 +51,27 @@ REFUSED: dict[str, tuple[bytes, Failure]] = {
     "algorithm that is no sequence": (query(message=tlv(0x30, integer(1), tlv(0x04, HASHED))), Failure.BAD_DATA_FORMAT),
     "algorithm that is broken inside": (query(message=imprint(b"\x30\x02\x06\x05")), Failure.BAD_DATA_FORMAT),
     "a whole CMS in its place": (tlv(0x30, bytes.fromhex("06092a864886f70d010702"), tlv(0xA0)), Failure.BAD_DATA_FORMAT),
+    "an empty sequence": (b"\x30\x00", Failure.BAD_DATA_FORMAT),
+    "a set in place of the sequence": (b"\x31" + query()[1:], Failure.BAD_DATA_FORMAT),
+    "no version": (tlv(0x30, imprint()), Failure.BAD_DATA_FORMAT),
+    "imprint before version": (tlv(0x30, imprint(), integer(1)), Failure.BAD_DATA_FORMAT),
+    "hash before its algorithm": (query(message=tlv(0x30, tlv(0x04, HASHED), SHA256)), Failure.BAD_DATA_FORMAT),
+    "hash as a bit string": (query(message=tlv(0x30, SHA256, tlv(0x03, b"\x00", HASHED))), Failure.BAD_DATA_FORMAT),
+    "policy twice": (query(POLICY_DER, POLICY_DER), Failure.BAD_DATA_FORMAT),
+    "nonce twice": (query(integer(1), integer(2)), Failure.BAD_DATA_FORMAT),
+    "certReq twice": (query(CERT_REQ, CERT_REQ), Failure.BAD_DATA_FORMAT),
+    "certReq of two octets": (query(tlv(0x01, b"\xff\xff")), Failure.BAD_DATA_FORMAT),
+    "nonce as an octet string": (query(tlv(0x04, b"\x07")), Failure.BAD_DATA_FORMAT),
+    "nonce without octets": (query(tlv(0x02)), Failure.BAD_DATA_FORMAT),
+    "policy without octets": (query(tlv(0x06)), Failure.BAD_DATA_FORMAT),
+    "policy that ends in the middle of an arc": (query(tlv(0x06, b"\x2a\x83")), Failure.BAD_DATA_FORMAT),
+    "BER: policy with a padded arc": (query(tlv(0x06, b"\x2a\x80\x03")), Failure.BAD_DATA_FORMAT),
+    "BER: a length with leading zeros": (b"\x30\x82\x00" + query()[1:], Failure.BAD_DATA_FORMAT),
+    "BER: a nonce of sixteen octets that is 1": (query(b"\x02\x10" + bytes(15) + b"\x01"), Failure.BAD_DATA_FORMAT),
+    "a length of 127 octets": (b"\x30\xff" + query()[1:], Failure.BAD_DATA_FORMAT),
+    "a length beyond the end": (b"\x30\x84\xff\xff\xff\xff" + query()[2:], Failure.BAD_DATA_FORMAT),
+    "a tag of many octets": (b"\x3f\x81\x10" + query()[1:], Failure.BAD_DATA_FORMAT),
+    "64 KB of nothing": (bytes(65_536), Failure.BAD_DATA_FORMAT),
     # RFC 3161, 2.4.1: version v1(1)
     "version 0": (query(version=integer(0)), Failure.BAD_REQUEST),
     "version 2": (query(version=integer(2)), Failure.BAD_REQUEST),
@@ -63,6 +84,8 @@ REFUSED: dict[str, tuple[bytes, Failure]] = {
     "SHA-224": (query(message=imprint(algorithm(NIST + "204"), bytes(28))), Failure.BAD_ALG),
     "SHA3-224": (query(message=imprint(algorithm(NIST + "207"), bytes(28))), Failure.BAD_ALG),
     "SHAKE256": (query(message=imprint(algorithm(NIST + "20c"), bytes(64))), Failure.BAD_ALG),
+    "SHA-512/256": (query(message=imprint(algorithm(NIST + "206"), bytes(32))), Failure.BAD_ALG),
+    "SM3": (query(message=imprint(algorithm("2a811ccf55018311"), bytes(32))), Failure.BAD_ALG),
     "RIPEMD-160": (query(message=imprint(algorithm("2b24030201"), bytes(20))), Failure.BAD_ALG),
     "a signature algorithm": (query(message=imprint(algorithm("2a864886f70d01010b"), bytes(32))), Failure.BAD_ALG),
     "an algorithm of nobody": (query(message=imprint(algorithm("2a0304"), bytes(32))), Failure.BAD_ALG),
@@ -70,6 +93,7 @@ REFUSED: dict[str, tuple[bytes, Failure]] = {
     # RFC 3161, 2.4.1: the length MUST match the algorithm
     "31 octets of SHA-256": (query(message=imprint(hashed=bytes(31))), Failure.BAD_DATA_FORMAT),
     "33 octets of SHA-256": (query(message=imprint(hashed=bytes(33))), Failure.BAD_DATA_FORMAT),
+    "64 octets of SHA-384": (query(message=imprint(algorithm(NIST + "202"), bytes(64))), Failure.BAD_DATA_FORMAT),
     "an empty hash": (query(message=imprint(hashed=b"")), Failure.BAD_DATA_FORMAT),
     "SHA-512 cut to 32": (query(message=imprint(algorithm(NIST + "203"), bytes(32))), Failure.BAD_DATA_FORMAT),
     "SHA3-384 cut to 32": (query(message=imprint(algorithm(NIST + "209"), bytes(32))), Failure.BAD_DATA_FORMAT),
@@ -84,6 +108,16 @@ REFUSED: dict[str, tuple[bytes, Failure]] = {
         query(POLICY_DER, integer(5), CERT_REQ, tlv(0xA0, extension(critical=False))),
         Failure.UNACCEPTED_EXTENSION,
     ),
+    "an extension that PKIX knows": (
+        query(tlv(0xA0, tlv(0x30, bytes.fromhex("0603551d25"), tlv(0x04, tlv(0x30))))),
+        Failure.UNACCEPTED_EXTENSION,
+    ),
+    "the same extension twice": (query(tlv(0xA0, extension(critical=False) * 2)), Failure.UNACCEPTED_EXTENSION),
+    "BER: not critical written out": (
+        query(tlv(0xA0, tlv(0x30, OTHER_POLICY, tlv(0x01, b"\x00"), tlv(0x04)))),
+        Failure.BAD_DATA_FORMAT,
+    ),
+    "extensions under the tag of another field": (query(tlv(0xA1, extension(critical=False))), Failure.BAD_DATA_FORMAT),
     "no extension in the list": (query(tlv(0xA0)), Failure.BAD_DATA_FORMAT),  # RFC 5280, 4.1: SIZE (1..MAX)
     "something else as extension": (query(tlv(0xA0, integer(1))), Failure.BAD_DATA_FORMAT),
     # RFC 3161 bounds no nonce; ours is in tsa/request.py
@@ -93,6 +127,11 @@ REFUSED: dict[str, tuple[bytes, Failure]] = {
     # the order of the checks, RFC 3161, 2.4.2: the first failure is the one that is named
     "version before algorithm": (query(version=integer(2), message=imprint(algorithm("2b0e03021a"))), Failure.BAD_REQUEST),
     "algorithm before length": (query(message=imprint(algorithm("2b0e03021a"), b"")), Failure.BAD_ALG),
+    "extension before nonce": (
+        query(integer(1 << 600), tlv(0xA0, extension(critical=False))),
+        Failure.UNACCEPTED_EXTENSION,
+    ),
+    "length before policy": (query(OTHER_POLICY, message=imprint(hashed=b"")), Failure.BAD_DATA_FORMAT),
     "policy before extension": (query(OTHER_POLICY, tlv(0xA0, extension(critical=True))), Failure.UNACCEPTED_POLICY),
 }
 

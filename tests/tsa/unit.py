@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -122,5 +123,5 @@ def insert_unit(database: Database, pki: Pki, label: str, at: datetime) -> None:
         )
 
 
-def make_authority(database: Database, keys: KeyStore, now: Callable[[], datetime], **config: int | str) -> TimestampAuthority:
-    return TimestampAuthority(database=database, keys=keys, now=now, config=TsaConfig(**{"policy": POLICY, **config}))  # type: ignore[arg-type]  # the test's own keywords
+def make_authority(database: Database, keys: KeyStore, now: Callable[[], datetime], **config: Any) -> TimestampAuthority:
+    return TimestampAuthority(database=database, keys=keys, now=now, config=TsaConfig(**{"policy": POLICY, **config}))

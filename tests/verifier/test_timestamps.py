@@ -20,6 +20,7 @@ from tests.verifier.authorities import DAY, NOW, Identity, Pki
 from tests.verifier.files import plain_pdf, sign, timestamper
 from verifier.context import Context
 from verifier.pdf import verify_pdf
+from verifier.timestamp_query import TimestampQuery, parse_timestamp_query
 from verifier.timestamps import parse_timestamp, verify_timestamp
 from verifier.verdict import Indication, SubIndication, Timestamp
 
@@ -27,6 +28,7 @@ DATA = b"d\xe1\xbb\xaf li\xe1\xbb\x87u"
 STAMPING = ExtendedKeyUsageOID.TIME_STAMPING
 KEY = rsa.generate_private_key(65537, 2048)
 HOUR = timedelta(hours=1)
+SHA256, SHA512 = "2.16.840.1.101.3.4.2.1", "2.16.840.1.101.3.4.2.3"
 
 
 def token(pki: Pki, tsa: Identity | None = None, *, data: bytes = DATA, digest: str = "sha256", at: timedelta = -HOUR) -> bytes:
@@ -35,8 +37,15 @@ def token(pki: Pki, tsa: Identity | None = None, *, data: bytes = DATA, digest: 
     return bytes(made.dump())
 
 
-def verdict(der: bytes, context: Context, *, data: bytes | None = DATA, nonce: int | None = None) -> Timestamp:
-    return verify_timestamp(der, None if data is None else [data], context, kind="detached", nonce=nonce)
+def verdict(der: bytes, context: Context, *, data: bytes | None = DATA, asked: TimestampQuery | None = None) -> Timestamp:
+    return verify_timestamp(der, None if data is None else [data], context, kind="detached", asked=asked)
+
+
+def asking(**fields: object) -> TimestampQuery:
+    """The request that :func:`token` answers, but for ``fields``."""
+    imprint = (SHA256, hashlib.sha256(DATA).digest())
+    answered: dict[str, object] = {"imprint": imprint, "nonce": None, "policy": None, "certificates_wanted": True}
+    return TimestampQuery(**(answered | fields))  # type: ignore[arg-type]  # the tests' own fields
 
 
 def test_a_sound_timestamp_passes(pki: Pki, context: Context) -> None:
@@ -56,8 +65,38 @@ def test_other_data_fail(pki: Pki, context: Context) -> None:
     assert (found.indication, found.sub_indication, found.intact) == (Indication.TOTAL_FAILED, SubIndication.HASH_FAILURE, False)
 
 
-def test_a_nonce_that_is_not_the_request_s_is_told(pki: Pki, context: Context) -> None:
-    assert verdict(token(pki), context, nonce=7).sub_indication is SubIndication.SIG_CONSTRAINTS_FAILURE
+@pytest.mark.parametrize(
+    ("fields", "sub", "code"),
+    [
+        ({"nonce": 7}, SubIndication.SIG_CONSTRAINTS_FAILURE, "TIMESTAMP_NONCE"),
+        ({"policy": "1.2.3.99"}, SubIndication.SIG_CONSTRAINTS_FAILURE, "TIMESTAMP_POLICY"),
+        ({"imprint": (SHA256, bytes(32))}, SubIndication.HASH_FAILURE, "TIMESTAMP_IMPRINT"),
+        ({"imprint": (SHA512, hashlib.sha256(DATA).digest())}, SubIndication.HASH_FAILURE, "TIMESTAMP_IMPRINT"),
+        ({"certificates_wanted": False}, None, "TIMESTAMP_CERTIFICATES"),
+    ],
+)
+def test_what_does_not_answer_the_request_is_told(
+    pki: Pki, context: Context, fields: dict[str, object], sub: SubIndication | None, code: str
+) -> None:
+    """RFC 3161 clauses 2.2 and 2.4.2."""
+    found = verdict(token(pki), context, asked=asking(**fields))
+    assert (found.sub_indication, code in {finding.code for finding in found.findings}) == (sub, True)
+
+
+def test_the_request_s_imprint_stands_for_the_data(pki: Pki, context: Context) -> None:
+    found = verdict(token(pki), context, data=None, asked=asking())
+    assert (found.indication, found.intact, found.findings) == (Indication.TOTAL_PASSED, True, ())
+
+
+def test_a_request_is_read_whoever_wrote_it_and_nothing_else_is(tmp_path: Path) -> None:
+    command = ["openssl", "ts", "-query", "-digest", "00" * 64, "-sha512", "-tspolicy", "1.2.3.4", "-cert", "-out", "query"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    found = parse_timestamp_query((tmp_path / "query").read_bytes())
+    assert (found.imprint, found.policy, found.certificates_wanted) == ((SHA512, bytes(64)), "1.2.3.4", True)
+    assert found.nonce is not None
+    for wrong in (b"", b"\x30\x00", (tmp_path / "query").read_bytes() + b"\x00", b"%PDF-1.7"):
+        with pytest.raises(Malformed):
+            parse_timestamp_query(wrong)
 
 
 def test_a_weak_imprint_is_not_accepted(pki: Pki, context: Context) -> None:
@@ -106,9 +145,14 @@ def test_the_chain_counts_at_the_moment_of_the_timestamp(pki: Pki) -> None:
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [
+        (x509.ReasonFlags.unspecified, Indication.TOTAL_PASSED),
+        (x509.ReasonFlags.affiliation_changed, Indication.TOTAL_PASSED),
         (x509.ReasonFlags.superseded, Indication.TOTAL_PASSED),
         (x509.ReasonFlags.cessation_of_operation, Indication.TOTAL_PASSED),
         (x509.ReasonFlags.key_compromise, Indication.TOTAL_FAILED),
+        (x509.ReasonFlags.ca_compromise, Indication.TOTAL_FAILED),
+        (x509.ReasonFlags.aa_compromise, Indication.TOTAL_FAILED),
+        (x509.ReasonFlags.privilege_withdrawn, Indication.TOTAL_FAILED),
         (None, Indication.TOTAL_FAILED),
     ],
 )
@@ -177,12 +221,10 @@ def test_openssl_s_timestamps_pass_and_openssl_agrees(pki: Pki, tmp_path: Path) 
     assert "Verification: OK" in openssl(
         "-verify", "-queryfile", "query", "-in", "reply", "-CAfile", "root.pem", "-untrusted", "issuing.pem"
     )
-    request = tsp.TimeStampReq.load((tmp_path / "query").read_bytes())
-    found = verdict(
-        parse_timestamp((tmp_path / "reply").read_bytes()),
-        Context(trust=pki.trust(), now=NOW + HOUR),
-        nonce=request["nonce"].native,
-    )
+    request = parse_timestamp_query((tmp_path / "query").read_bytes())
+    context = Context(trust=pki.trust(), now=NOW + HOUR)
+    found = verdict(parse_timestamp((tmp_path / "reply").read_bytes()), context, asked=request)
     assert found.indication is Indication.TOTAL_PASSED
     assert found.accuracy_milliseconds == 1500.0
-    assert found.nonce == format(request["nonce"].native, "x")
+    assert request.nonce is not None
+    assert found.nonce == format(request.nonce, "x")

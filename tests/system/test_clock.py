@@ -1,0 +1,249 @@
+"""The clock gate of a running service under libfaketime, its four NTP servers ours: no wrong time ever leaves it.
+
+This process lives in true time. The service lives in the time that libfaketime shows it, which a file changes while it runs;
+its raw clock stays true, as a real one does when somebody sets the wall clock. Every time-stamp is held against true time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asn1crypto import cms, core, tsp
+
+from tests.service import ROOT, Service
+from tests.system.conftest import Instances
+from tests.tsa.ntp_server import NtpServer
+from tests.tsa.requests import CERT_REQ, query
+
+ACCURACY = 0.2
+INTERVAL, MAX_AGE = 1, 3
+QUERY = query(CERT_REQ)
+SAMPLE_PDF = (ROOT / "examples" / "cong-van.pdf").read_bytes()
+LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+SETTINGS = """
+[tsa]
+accuracy_milliseconds = {accuracy}
+
+[tsa.clock]
+sources = {sources}
+interval = {interval}
+max_age = {max_age}
+"""
+
+
+class Response(core.Sequence):  # type: ignore[misc]  # asn1crypto is untyped
+    """A TimeStampResp, whose timestamp asn1crypto's own class forgets to make optional (RFC 3161, 2.4.2)."""
+
+    _fields = [("status", tsp.PKIStatusInfo), ("time_stamp_token", cms.ContentInfo, {"optional": True})]  # noqa: RUF012
+
+
+SITECUSTOMIZE = """\
+import select, time
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+"""
+"""libfaketime 0.9.10 breaks the sleep of Python 3.11 when the monotonic clock is left alone (its issue 426)."""
+
+
+class Faked(Service):
+    """An instance whose service lives in the time that ``file`` says."""
+
+    file: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With libfaketime in every process."""
+        faketime = {
+            "LD_PRELOAD": str(LIBRARY),
+            "FAKETIME_TIMESTAMP_FILE": str(self.file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a wall clock that is set does not take the raw clock along
+            "NO_FAKE_STAT": "1",
+        }
+        own = super().environment
+        return own | faketime | {"PYTHONPATH": f"{self.file.parent}:{own['PYTHONPATH']}"}
+
+
+class FakedService:
+    """The service, its time, and the servers it asks for the true one."""
+
+    def __init__(self, service: Service, servers: list[NtpServer], faked: Path) -> None:
+        self.service = service
+        self.servers = servers
+        self._faked = faked
+        self._started = time.time()
+
+    def set_clock(self, offset: float, *, rate: float = 1.0) -> None:
+        """Set the wall clock ``offset`` seconds off, and let it run at ``rate`` from there."""
+        # libfaketime counts what a rate makes from the start of the program, and keeps the last rate when none is given
+        text = f"{offset - (rate - 1) * (time.time() - self._started):+.6f} x{rate}"
+        temporary = self._faked.with_suffix(".new")
+        temporary.write_text(text + "\n")
+        temporary.replace(self._faked)
+
+    def heal(self) -> None:
+        """True time, told by all servers; wait until time-stamps are issued again, which nobody has to restart."""
+        for server in self.servers:
+            server.say()
+        self.set_clock(0)
+        assert self.until(lambda: self.ask() == "granted") < 8
+
+    def ask(self) -> str:
+        """Ask for a time-stamp: ``granted``, with the right time in it, or the refusal's failure bits."""
+        before = time.time()
+        answer = self.service.request("POST", "/tsa", QUERY, kind="application/timestamp-query")
+        after = time.time()
+        assert answer.status == 200
+        response = Response.load(answer.body)
+        if response["status"]["status"].native != "granted":
+            return " ".join(sorted(response["status"]["fail_info"].native))
+        info = response["time_stamp_token"]["content"]["encap_content_info"]["content"].parsed
+        at = info["gen_time"].native.timestamp()
+        assert before - ACCURACY <= at <= after + ACCURACY, f"{at - after:+.3f} s off"
+        return "granted"
+
+    def until(self, wanted: Callable[[], bool], seconds: float = 10) -> float:
+        """How many seconds it took until ``wanted`` was true; fails after ``seconds``."""
+        start = time.monotonic()
+        while time.monotonic() < start + seconds:
+            if wanted():
+                return time.monotonic() - start
+            time.sleep(0.02)
+        raise TimeoutError(f"not so after {seconds} s: {self.service.log()[-2000:]}")
+
+    def refuses_for(self, seconds: float) -> None:
+        """Nothing but timeNotAvailable for so long."""
+        start = time.monotonic()
+        while time.monotonic() < start + seconds:
+            assert self.ask() == "time_not_available"
+
+    def clock_part(self) -> tuple[int, Any]:
+        """The status of /readyz and what it says of the clock."""
+        answer = self.service.request("GET", "/readyz")
+        return answer.status, json.loads(answer.body)["parts"]["clock"]
+
+    def events(self) -> list[str]:
+        """What the log says of the clock."""
+        lines = [json.loads(line) for line in self.service.log().splitlines() if line.startswith("{")]
+        return [f"{line['code']}" for line in lines if line["log"] == "condau.tsa.clock"]
+
+
+@pytest.fixture(scope="module")
+def faked(new_service: Instances, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakedService]:
+    """One worker, so that each request meets the same clock."""
+    made = new_service.make()
+    service = Faked(made.home, port=made.port, database_url=made._database_url)
+    service.file = tmp_path_factory.mktemp("faketime") / "offset"
+    service.file.write_text("+0\n")
+    (service.file.parent / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(NtpServer()) for _ in range(4)]
+        stack.callback(service.end)
+        settings = SETTINGS.format(
+            accuracy=int(ACCURACY * 1000), sources=json.dumps([it.source for it in servers]), interval=INTERVAL, max_age=MAX_AGE
+        )
+        toml = service.home / "condau.toml"
+        text, _, _ = toml.read_text(encoding="utf-8").partition("[tsa.clock]")
+        toml.write_text(f"{text}\n[server]\nworkers = 1\n{settings}", encoding="utf-8")
+        faked = FakedService(service, servers, service.file)
+        service.start()
+        yield faked
+        assert service.stop() == 0
+
+
+@pytest.fixture
+def well(faked: FakedService) -> Iterator[FakedService]:
+    """The service when it stamps; afterwards it does so again."""
+    faked.heal()
+    yield faked
+    faked.heal()
+
+
+@pytest.mark.parametrize("offset", [-3600.0, -30.0, -0.3, 0.3, 30.0])
+def test_after_a_step_nothing_is_stamped_until_the_clock_is_right_again(well: FakedService, offset: float) -> None:
+    well.set_clock(offset)
+    assert well.ask() == "time_not_available"  # the very next request, whatever the last verdict was
+    well.refuses_for(INTERVAL + 1)  # also when the sources have been asked anew
+    well.heal()
+
+
+def test_a_short_step_between_two_rounds_of_the_sources_is_caught(well: FakedService) -> None:
+    """Forth and back before the sources are asked again."""
+    well.set_clock(5)
+    assert well.ask() == "time_not_available"
+    well.set_clock(0)
+    assert well.until(lambda: well.ask() == "granted") < 5
+
+
+@pytest.mark.parametrize("rate", [0.9, 1.1])
+def test_a_clock_that_drifts_is_refused_before_it_is_outside_the_accuracy(well: FakedService, rate: float) -> None:
+    well.set_clock(0, rate=rate)
+    seconds = well.until(lambda: well.ask() == "time_not_available")  # ask() checks every time that leaves
+    assert seconds < 5
+    well.until(lambda: well.clock_part()[0] == 503)
+
+
+def test_a_clock_that_has_always_been_wrong_is_refused(well: FakedService) -> None:
+    """No step: the servers agree that UTC is another one, by little more than the accuracy."""
+    for server in well.servers:
+        server.say(offset=ACCURACY + 0.05)
+    well.until(lambda: well.ask() == "time_not_available")
+    well.refuses_for(0.5)
+
+
+def test_when_all_sources_are_gone_the_verdict_ages_and_stamping_ends(well: FakedService) -> None:
+    for server in well.servers:
+        server.fall_silent()
+    seconds = well.until(lambda: well.ask() == "time_not_available")
+    assert seconds < MAX_AGE + 1
+    well.until(lambda: "no reply" in well.clock_part()[1]["detail"])
+    assert well.clock_part()[0] == 503
+    well.refuses_for(1)
+
+
+def test_one_liar_among_four_is_outvoted_and_two_stop_the_stamping(well: FakedService) -> None:
+    well.servers[0].say(offset=30)
+    end = time.monotonic() + 2 * INTERVAL + 1
+    while time.monotonic() < end:
+        assert well.ask() == "granted"
+    status, part = well.clock_part()
+    assert status == 200
+    assert well.servers[0].source not in part["detail"]
+    assert all(server.source in part["detail"] for server in well.servers[1:])
+    well.servers[1].say(offset=30)
+    well.until(lambda: well.ask() == "time_not_available")
+    well.refuses_for(0.5)
+
+
+def test_servers_that_answer_rubbish_are_no_sources(well: FakedService) -> None:
+    well.servers[0].reply = lambda request: request
+    well.servers[1].say(stratum=16)
+    well.servers[2].say(stratum=0)
+    well.until(lambda: well.ask() == "time_not_available")
+    well.refuses_for(0.5)
+
+
+def test_a_change_is_logged_once_and_not_for_each_request(well: FakedService) -> None:
+    before = len(well.events())
+    well.set_clock(30)
+    well.refuses_for(2 * INTERVAL)
+    assert well.events()[before:] == ["stepped", "outside accuracy"]
+    well.heal()
+    assert well.events()[before:][-1] == "trusted"
+
+
+def test_a_signature_with_a_time_stamp_waits_for_the_clock(well: FakedService) -> None:
+    """Unavailable to the caller of the API; nothing half made, and the next one succeeds."""
+    well.set_clock(30)
+    answer = well.service.request("POST", "/v1/signatures/pdf?level=B-T", SAMPLE_PDF, key="client", kind="application/pdf")
+    assert answer.status == 503
+    assert json.loads(answer.body)["type"] == "urn:condau:problem:clock-untrusted"
+    assert "retry-after" in answer.headers
+    well.heal()
+    answer = well.service.request("POST", "/v1/signatures/pdf?level=B-T", SAMPLE_PDF, key="client", kind="application/pdf")
+    assert answer.status == 200
