@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 import types
 import typing
@@ -23,6 +24,19 @@ from core.errors import Rejected
 
 FILE_NAME = "condau.toml"
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTokenConfig:
+    """``[[hsm.tokens]]``: one more token of the same module. A key in it is labelled ``name:label``."""
+
+    name: str = ""
+    """What key labels begin with; a-z, 0-9 and hyphens."""
+    token_label: str = ""
+    pin_file: Path = Path()
+    """As ``hsm.pin_file``."""
+    offline: bool = False
+    """It need not be present while serving (a root's): the authority's CRL is made in a ceremony, not by schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,13 @@ class HsmConfig:
     """Seconds a client is told to wait while the HSM is away."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables the module itself reads (``SOFTHSM2_CONF``, ``P11_KIT_SERVER_ADDRESS``); ``{home}`` is the instance's folder."""
+    tokens: tuple[NamedTokenConfig, ...] = ()
+    """Further tokens of the same module."""
+
+    def is_offline(self, key_label: str) -> bool:
+        """Whether the key with this label lies in a token that need not be present while serving."""
+        name, colon, _ = key_label.partition(":")
+        return bool(colon) and any(token.offline for token in self.tokens if token.name == name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +84,12 @@ class PkiConfig:
     """Validity of a subscriber's certificate; law allows at most 5 years (1826 days)."""
     crl_hours: int = 24
     """From a CRL's thisUpdate to its nextUpdate; a new one is issued when half of it has passed."""
+    crl_partitions: int = 1
+    """Over how many parts of the CRL new certificates are spread; 1: they all name the complete one, which is always issued."""
     ocsp_minutes: int = 10
     """From an OCSP response's thisUpdate to its nextUpdate."""
+    ocsp_cache_seconds: int = 30
+    """For how long an answer without a nonce may be given again, as long as no status changed; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +112,35 @@ class SignerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalsConfig:
+    """``[approvals]``: which acts wait until other people have approved them. Each list names profiles (authorities, roles);
+    ``"*"`` is every one. Empty lists: nobody has to be asked."""
+
+    needed: int = 1
+    """How many people beside the one who asks."""
+    hours: int = 72
+    """After this a request that nobody decided has expired."""
+    issue: tuple[str, ...] = ()
+    """Profiles whose certificates are issued, renewed or rekeyed only with approval, also in bulk."""
+    revoke: tuple[str, ...] = ()
+    """Profiles whose certificates are revoked only with approval."""
+    profile: tuple[str, ...] = ()
+    """Profiles that are changed only with approval."""
+    authority: tuple[str, ...] = ()
+    """Authorities that are put to work only with approval."""
+    role: tuple[str, ...] = ()
+    """Roles that are given to a caller or taken from one only with approval."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobsConfig:
+    """``[jobs]``: enrolments and replacements in bulk."""
+
+    rows_per_second: int = 20
+    """The most rows a job does in a second, so that signatures asked for meanwhile find the HSM free."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole of ``condau.toml``. ``home`` is the folder it was found in."""
 
@@ -100,6 +154,8 @@ class Config:
     hsm: HsmConfig = field(default_factory=HsmConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     pki: PkiConfig = field(default_factory=PkiConfig)
+    approvals: ApprovalsConfig = field(default_factory=ApprovalsConfig)
+    jobs: JobsConfig = field(default_factory=JobsConfig)
     tsa: TsaConfig = field(default_factory=TsaConfig)
     signer: SignerConfig = field(default_factory=SignerConfig)
 
@@ -149,6 +205,7 @@ def parse_config(table: Mapping[str, Any], home: Path) -> Config:
         config.hsm,
         pin_file=home / config.hsm.pin_file,
         environment={name: value.replace("{home}", str(home)) for name, value in config.hsm.environment.items()},
+        tokens=tuple(dataclasses.replace(token, pin_file=home / token.pin_file) for token in config.hsm.tokens),
     )
     url = config.database_url or sqlite_url(home / "condau.sqlite3")
     config = dataclasses.replace(config, hsm=hsm, database_url=url)
@@ -178,6 +235,12 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
             raise Rejected(name, "is a table of strings")
         return value
+    if hint == tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise Rejected(name, "is a list of strings")
+        return tuple(value)
+    if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(typing.get_args(hint)[0]):
+        return _tables(typing.get_args(hint)[0], value, name)
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
     if isinstance(hint, types.GenericAlias) or type(value) is not hint:
@@ -185,20 +248,45 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     return value
 
 
+def _tables(kind: Any, value: Any, name: str) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise Rejected(name, f"is an array of tables: write [[{name}]]")
+    return tuple(_build(kind, item, f"{name}.") for item in value)
+
+
+def _check_hsm(config: HsmConfig, home: Path) -> None:
+    names = [token.name for token in config.tokens]
+    if len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name) for name in names):
+        raise Rejected("hsm.tokens.name", "each token has a name of its own, of a-z, 0-9 and hyphens")
+    if not all(token.token_label and token.pin_file != home for token in config.tokens):
+        raise Rejected("hsm.tokens.token_label", "each token has a token_label and a pin_file")
+    if not 1 <= config.sessions <= 64:
+        raise Rejected("hsm.sessions", "must be from 1 to 64")
+
+
 def _check(config: Config) -> None:
     parts = urlsplit(config.public_url)
     if parts.scheme not in ("http", "https") or not parts.netloc or config.public_url.endswith("/"):
         raise Rejected("public_url", "must be http(s)://host[:port] without a slash at the end")
-    if not 1 <= config.hsm.sessions <= 64:
-        raise Rejected("hsm.sessions", "must be from 1 to 64")
+    _check_hsm(config.hsm, config.home)
     if not 1 <= config.pki.certificate_days <= 1826:
         raise Rejected("pki.certificate_days", "must be from 1 to 1826: a subscriber's certificate lives at most 5 years")
     if not 1 <= config.pki.crl_hours <= 24 * 365:
         raise Rejected("pki.crl_hours", "must be from 1 to 8760")
+    if not 1 <= config.pki.crl_partitions <= 1000:
+        raise Rejected("pki.crl_partitions", "must be from 1 to 1000")
+    if not 0 <= config.pki.ocsp_cache_seconds <= config.pki.ocsp_minutes * 30:
+        raise Rejected("pki.ocsp_cache_seconds", "must be from 0 to half of pki.ocsp_minutes, so that no answer is stale")
     if not 1 <= config.pki.ocsp_minutes <= 60 * 24 * 7:
         raise Rejected("pki.ocsp_minutes", "must be from 1 to 10080")
     if not 1 <= config.tsa.accuracy_milliseconds <= 1000:
         raise Rejected("tsa.accuracy_milliseconds", "must be from 1 to 1000 (ETSI EN 319 421: 1 s or better)")
+    if not 1 <= config.approvals.needed <= 5:
+        raise Rejected("approvals.needed", "must be from 1 to 5")
+    if not 1 <= config.approvals.hours <= 24 * 90:
+        raise Rejected("approvals.hours", "must be from 1 to 2160")
+    if not 1 <= config.jobs.rows_per_second <= 1000:
+        raise Rejected("jobs.rows_per_second", "must be from 1 to 1000")
     if config.server.body_limit < 65_536:
         raise Rejected("server.body_limit", "must be at least 65536 bytes")
     if config.server.workers < 1 or config.server.threads < 1:

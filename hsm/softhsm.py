@@ -43,6 +43,20 @@ def init_softhsm(config: HsmConfig, *, so_pin_file: Path) -> bool:
     return missing
 
 
+def ensure_named_tokens(config: HsmConfig) -> None:
+    """Make those of ``config.tokens`` that the embedded SoftHSM lacks, with new PINs where the files are missing.
+
+    The security officer's PIN lies beside the user's, in ``<pin_file>.so``. Raises Unavailable when SoftHSM fails.
+    """
+    for named in config.tokens:
+        with sole_use(config) as library:
+            present = any(token.label.strip() == named.token_label for token in library.get_tokens())
+        if not present:
+            pin = _ensure_pin(named.pin_file)
+            so_pin = _ensure_pin(named.pin_file.with_name(named.pin_file.name + ".so"))
+            _init_token(dataclasses.replace(config, token_label=named.token_label), pin, so_pin)
+
+
 def _make_store(config: HsmConfig, folder: Path, so_pin_file: Path) -> None:
     pin, so_pin = _ensure_pin(config.pin_file), _ensure_pin(so_pin_file)
     draft = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
@@ -74,9 +88,9 @@ def _ensure_pin(path: Path) -> str:
 
 
 def _init_token(config: HsmConfig, pin: str, so_pin: str) -> None:
-    """C_InitToken on the free slot, then C_InitPIN; python-pkcs11 has no call for the first."""
+    """C_InitToken on the free slot, which SoftHSM lists last, then C_InitPIN; python-pkcs11 has no call for the first."""
     with sole_use(config) as library:
-        slot = library.get_slots()[0]
+        slot = library.get_slots()[-1]
         c_init_token = ctypes.CDLL(str(config.module)).C_InitToken
         c_init_token.restype = ctypes.c_ulong
         secret = so_pin.encode()
