@@ -18,8 +18,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"audit"}),
     frozenset({"registry"}),
     frozenset({"web"}),
+    frozenset({"approvals"}),
     frozenset({"pki"}),
-    frozenset({"tsa", "signer", "verifier"}),
+    frozenset({"tsa", "signer", "verifier", "jobs"}),
     frozenset({"migrations"}),
     frozenset({"bootstrap"}),
     frozenset({"api", "instance"}),
@@ -37,7 +38,7 @@ ONLY_IN = {
     "gunicorn": re.compile(r"server\.py"),
     "pyhanko": re.compile(r"core/pdf\.py|(signer|verifier)/.*"),
     "pyhanko_certvalidator": re.compile(r"verifier/.*|pki/trust\.py"),
-    "web": re.compile(r"api\.py|bootstrap\.py|server\.py|cli\.py|web/.*|\w+/http\.py"),
+    "web": re.compile(r"api\.py|bootstrap\.py|server\.py|cli\.py|migrations/tables\.py|web/.*|\w+/http\.py"),
 }
 """Which files may import what, by the top of the dotted name."""
 

@@ -11,10 +11,12 @@ from typing import Any, Final, Literal
 import falcon
 
 from audit.log import Actor
+from core.clock import system_now
 from core.db import Database
 from core.errors import Forbidden, Unauthenticated
 from registry.models import Role
 from registry.registry import authenticate
+from web.idempotency import StoredAnswers
 from web.operation import Audience
 
 ANONYMOUS: Final = "anonymous"
@@ -26,7 +28,7 @@ class ApiKeys:
     """Admits callers by ``Authorization: Bearer <API key>``."""
 
     def __init__(self, *, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     def admit(self, req: falcon.Request, roles: frozenset[Role] | Literal[Audience.PUBLIC]) -> Actor:
         """The caller as an Actor; an operation open to the public asks for no key and reads none."""
@@ -36,7 +38,7 @@ class ApiKeys:
         scheme, _, key = (req.auth or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthenticated("send the API key as Authorization: Bearer <key>")
-        with self._database.read() as db:
+        with self.database.read() as db:
             client = authenticate(db, key.strip())
         if client.role not in roles:
             wanted = " or ".join(sorted(roles))
@@ -49,6 +51,7 @@ class Shell:
 
     def __init__(self, *, access: ApiKeys, body_limit: int) -> None:
         self._access = access
+        self._answers = StoredAnswers(database=access.database, now=system_now)
         self._body_limit = body_limit
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -56,6 +59,8 @@ class Shell:
         offered = req.get_header("X-Request-Id") or ""
         req.context.request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
         req.context.access = self._access
+        req.context.answers = self._answers
+        req.context.body = b""
         req.context.body_limit = self._body_limit
         req.context.started = time.perf_counter()
         resp.set_header("X-Request-Id", req.context.request_id)
