@@ -31,13 +31,13 @@ _TOO_LARGE: Final = 1 << 63
 class Act:
     """One kind of act that may need approval.
 
-    ``action`` is the key of ``[approvals]`` that decides. ``perform`` carries the payload out and gives back JSON values; it
+    ``actions`` are the keys of ``[approvals]`` of which one is enough to need approval. ``perform`` carries the payload out and gives back JSON values; it
     is called again with the same ``Actor.origin`` when an earlier call was cut off, and then must not do it twice.
     ``describe`` is a Vietnamese sentence for whoever approves.
     """
 
     kind: str
-    action: str
+    actions: tuple[str, ...]
     perform: Callable[[Payload, Actor], Payload]
     describe: Callable[[Payload], str]
 
@@ -61,10 +61,15 @@ class Approvals:
         self._config = config
         self._acts: Mapping[str, Act] = {act.kind: act for act in acts}
 
+    @property
+    def active(self) -> bool:
+        """Whether anything at all needs approval here."""
+        return any(getattr(self._config, action) for act in self._acts.values() for action in act.actions)
+
     def needs(self, kind: str, names: Collection[str]) -> bool:
         """Whether an act of this kind on these profiles (authorities, roles) needs approval."""
-        listed: tuple[str, ...] = getattr(self._config, self._acts[kind].action)
-        return _EVERY in listed or not set(listed).isdisjoint(names)
+        listed = {name for action in self._acts[kind].actions for name in getattr(self._config, action)}
+        return _EVERY in listed or not listed.isdisjoint(names)
 
     def ask(self, kind: str, names: Collection[str], payload: Payload, actor: Actor) -> ApprovalView | None:
         """Store the act for approval where it needs one; None: it needs none, go on and do it."""

@@ -45,8 +45,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take this revision back."""
-    for table in ("stored_answer", "job_row", "job", "approval_vote", "approval"):
-        op.drop_table(table)
+    for name in ("stored_answer", "job_row", "job", "approval_vote", "approval"):
+        op.drop_table(name)
     op.drop_index("ix_certificate_origin", "certificate")
     with op.batch_alter_table("certificate") as table:
         table.drop_index("ix_certificate_predecessor_id")

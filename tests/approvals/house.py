@@ -50,8 +50,8 @@ class Office:
     def approvals(self) -> Approvals:
         """As another process would have it."""
         acts = [
-            Act("certificate.issue", "issue", self.perform, lambda payload: f"Cấp chứng thư {payload['profile']}"),
-            Act("client.role", "role", self.clients.change_role, lambda payload: f"Đổi vai trò {payload['client']}"),
+            Act("certificate.issue", ("issue",), self.perform, lambda payload: f"Cấp chứng thư {payload['profile']}"),
+            Act("client.role", ("role",), self.clients.change_role, lambda payload: f"Đổi vai trò {payload['client']}"),
         ]
         return Approvals(database=self.database, now=self.clock, config=self.config, acts=acts)
 
