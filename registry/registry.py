@@ -23,7 +23,7 @@ from registry.models import Agency, AgencyVersion, ApiClient, Grant, Role, Subsc
 T = TypeVar("T")
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-_DNS = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])")
+_DNS = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])")
 
 
 def key_digest(key: str) -> str:
@@ -69,7 +69,7 @@ def agency_with_code(db: Session, code: str) -> Agency:
     """The same, but raises NotFound."""
     agency = find_agency(db, code)
     if agency is None:
-        raise NotFound("agency", f"no agency has the code {code!r}: add it with `condau agency add`")
+        raise NotFound("agency", f"no agency has the code {code!r}: add it with `condau add-agency`")
     return agency
 
 
@@ -115,13 +115,14 @@ def add_subscriber(
 ) -> Subscriber:
     """Add a subscriber of an agency under a handle that is unique here. Raises Rejected with every violation, Conflict."""
     violations = list(_check_subscriber(kind, uid=uid, email=email, dns_names=dns_names))
-    try:
-        _check_handle("handle", handle)
-        common_name = checked_text("common_name", common_name, 64)
-    except Rejected as error:
-        violations += error.violations
+    for check in (lambda: _check_handle("handle", handle), lambda: checked_text("common_name", common_name, 64)):
+        try:
+            check()
+        except Rejected as error:
+            violations += error.violations
     if violations:
         raise Rejected.all(violations)
+    common_name = checked_text("common_name", common_name, 64)
     subscriber = Subscriber(
         handle=handle, kind=kind.value, common_name=common_name, agency=agency, uid=uid, email=email, dns_names=list(dns_names)
     )
@@ -230,7 +231,7 @@ def _check_subscriber(kind: SubscriberKind, *, uid: str | None, email: str | Non
         yield Violation("dns_names", "only a device or service has host names")
     for name in dns_names:
         if len(name) > 253 or not _DNS.fullmatch(name):
-            yield Violation("dns_names", f"{name[:80]!r} is no host name in lower-case ASCII (an international one as xn--…)")
+            yield Violation("dns_names", f"{name[:80]!r} is no host name in lower-case ASCII (an international one as xn--…, none with *)")
 
 
 def _check_handle(field: str, value: str) -> None:

@@ -66,7 +66,7 @@ def build_house(
     """A house whose officer (and seal, when asked for) has a certificate over a key of this kind, usable by the client ``dms``."""
     config = Config(home=Path())
     crl = CrlPublisher(database=database, keys=keys, now=now, config=config)
-    ca = CertificateAuthority(database=database, keys=keys, now=now, config=config, crl=crl)
+    ca = CertificateAuthority(database=database, keys=keys, now=now, config=config)
     name = {"organization": "Cơ quan thử nghiệm", "locality": "Cà Mau"}
     root, issuing = (build_subject(common_name=common_name, **name) for common_name in ("Gốc thử nghiệm", "CA thử nghiệm"))
     ca.create_authority("root", subject=root, spec=spec, issuer=None, actor=SYSTEM)
@@ -84,7 +84,7 @@ def build_house(
             grant(db, at=at, actor=SYSTEM, client=CLIENT.name, subscriber=handle)
     for handle, kind, _ in people:
         profile = "officer" if kind is SubscriberKind.OFFICER else "agency-seal"
-        ca.issue_for_key(profile=profile, subscriber=handle, spec=spec, actor=SYSTEM)
+        ca.issue_for_key(profile=profile, subscriber=handle, reference="01/PYC", spec=spec, actor=SYSTEM)
     tsa = TimestampAuthority(database=database, keys=keys, now=now, config=TsaConfig())
     signer = Signer(database=database, keys=keys, now=now, stamp=tsa.stamp, font=FONT)
     return House(database, keys, now, ca, tsa, signer)
