@@ -16,6 +16,8 @@ from core.logs import JsonLines, configure_logs
 
 GRACE_SECONDS = 10
 """How long a worker that is told to stop may finish what it began."""
+_WORK_EVERY = 1.0
+"""Seconds after which a worker looks for rows of jobs again."""
 
 
 class Server(BaseApplication):
@@ -27,7 +29,7 @@ class Server(BaseApplication):
     def __init__(self, config: Config) -> None:
         self._config = config
         self._services: Services | None = None
-        self._housekeeper: Housekeeper | None = None
+        self._housekeepers: list[Housekeeper] = []
         super().__init__()
 
     def load_config(self) -> None:
@@ -57,12 +59,17 @@ class Server(BaseApplication):
 
     def _begin_housekeeping(self, _worker: Worker) -> None:
         assert self._services is not None  # noqa: S101 - gunicorn calls load() first
-        self._housekeeper = Housekeeper(self._services.housekeeping)
-        self._housekeeper.start()
+        self._housekeepers = [
+            Housekeeper(self._services.housekeeping),
+            Housekeeper(self._services.background_work, every=_WORK_EVERY),
+        ]
+        for housekeeper in self._housekeepers:
+            housekeeper.start()
+        self._services.watcher.start()
 
     def _give_back(self, _arbiter: Arbiter, _worker: Worker) -> None:
-        if self._housekeeper is not None:
-            self._housekeeper.stop()
+        for housekeeper in self._housekeepers:
+            housekeeper.stop()
         if self._services is not None:
             self._services.close()
 

@@ -82,10 +82,18 @@ class PkiConfig:
 
     certificate_days: int = 1095
     """Validity of a subscriber's certificate; law allows at most 5 years (1826 days)."""
+    profiles: Path = Path("profiles")
+    """Folder of the instance's own certificate profiles (``NAME.toml``), relative to its folder; it need not exist."""
     crl_hours: int = 24
     """From a CRL's thisUpdate to its nextUpdate; a new one is issued when half of it has passed."""
     crl_partitions: int = 1
     """Over how many parts of the CRL new certificates are spread; 1: they all name the complete one, which is always issued."""
+    offline_crl_days: int = 180
+    """The same for an authority whose token is offline: its CRL is issued in a ceremony, and lasts until the next one."""
+    restore_gap: int = 1000
+    """By how much CRL numbers jump after a restore: more than any that may have been published since the backup."""
+    backup_hours: int = 24
+    """`condau check` warns of a last backup older than this."""
     ocsp_minutes: int = 10
     """From an OCSP response's thisUpdate to its nextUpdate."""
     ocsp_cache_seconds: int = 30
@@ -141,6 +149,37 @@ class JobsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticesConfig:
+    """``[notices]``: who is told what: reminders by e-mail, every event by webhook. Nothing is sent until it is configured."""
+
+    officer_days: int = 60
+    """So many days before a certificate expires its holder is reminded; 0: not at all, as below."""
+    agency_days: int = 30
+    """The same for the holder's agency, and the holder again."""
+    operator_days: int = 7
+    """The same for the operator of this service, and both of them again."""
+    operator_email: str = ""
+    """The operator's address."""
+    mail_from: str = ""
+    """The sender's address; needed where there is a mail server."""
+    smtp_host: str = ""
+    """The mail server; empty: no e-mail is sent."""
+    smtp_port: int = 587
+    smtp_security: str = "starttls"
+    """``starttls``, ``tls`` (from the first byte) or ``none`` (a mail server on this machine)."""
+    smtp_user: str = ""
+    """Empty: no login."""
+    smtp_password_file: Path = Path("secrets/smtp-password")
+    """Holds the user's password; relative to the instance's folder."""
+    webhooks: Mapping[str, str] = field(default_factory=dict)
+    """Names of receivers and the URLs that every event is sent to. Only these: no request can name another."""
+    secrets: Path = Path("secrets/webhooks")
+    """The folder with each webhook's secret, in a file with its name; relative to the instance's folder."""
+    attempts: int = 12
+    """How often a delivery is tried, at growing intervals, before it is given up; 12 attempts take about a day."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole of ``condau.toml``. ``home`` is the folder it was found in."""
 
@@ -158,6 +197,7 @@ class Config:
     jobs: JobsConfig = field(default_factory=JobsConfig)
     tsa: TsaConfig = field(default_factory=TsaConfig)
     signer: SignerConfig = field(default_factory=SignerConfig)
+    notices: NoticesConfig = field(default_factory=NoticesConfig)
 
 
 def home_from_environment() -> Path:
@@ -207,8 +247,14 @@ def parse_config(table: Mapping[str, Any], home: Path) -> Config:
         environment={name: value.replace("{home}", str(home)) for name, value in config.hsm.environment.items()},
         tokens=tuple(dataclasses.replace(token, pin_file=home / token.pin_file) for token in config.hsm.tokens),
     )
+    notices = dataclasses.replace(
+        config.notices,
+        smtp_password_file=home / config.notices.smtp_password_file,
+        secrets=home / config.notices.secrets,
+    )
     url = config.database_url or sqlite_url(home / "condau.sqlite3")
-    config = dataclasses.replace(config, hsm=hsm, database_url=url)
+    pki = dataclasses.replace(config.pki, profiles=home / config.pki.profiles)
+    config = dataclasses.replace(config, hsm=hsm, database_url=url, pki=pki)
     _check(config)
     return config
 
@@ -264,6 +310,25 @@ def _check_hsm(config: HsmConfig, home: Path) -> None:
         raise Rejected("hsm.sessions", "must be from 1 to 64")
 
 
+def _check_notices(config: NoticesConfig) -> None:
+    if not 0 <= config.operator_days <= config.agency_days <= config.officer_days <= 366:
+        raise Rejected("notices.officer_days", "officer_days, agency_days and operator_days must fall from 366 at most to 0 at least")
+    if config.smtp_security not in ("starttls", "tls", "none"):
+        raise Rejected("notices.smtp_security", "must be starttls, tls or none")
+    if config.smtp_host and "@" not in config.mail_from:
+        raise Rejected("notices.mail_from", "must be an address where there is an smtp_host")
+    if config.smtp_user and config.smtp_security == "none":
+        raise Rejected("notices.smtp_user", "must not log in without encryption: set smtp_security")
+    if not 1 <= config.attempts <= 100:
+        raise Rejected("notices.attempts", "must be from 1 to 100")
+    for name, url in config.webhooks.items():
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+            raise Rejected(f"notices.webhooks.{name}", "must be http(s)://host[:port]/path without a user")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+            raise Rejected(f"notices.webhooks.{name}", "a name has lower-case letters, digits and hyphens, at most 63")
+
+
 def _check(config: Config) -> None:
     parts = urlsplit(config.public_url)
     if parts.scheme not in ("http", "https") or not parts.netloc or config.public_url.endswith("/"):
@@ -277,6 +342,8 @@ def _check(config: Config) -> None:
         raise Rejected("pki.crl_partitions", "must be from 1 to 1000")
     if not 0 <= config.pki.ocsp_cache_seconds <= config.pki.ocsp_minutes * 30:
         raise Rejected("pki.ocsp_cache_seconds", "must be from 0 to half of pki.ocsp_minutes, so that no answer is stale")
+    if not 1 <= config.pki.offline_crl_days <= 366 or config.pki.restore_gap < 1 or config.pki.backup_hours < 1:
+        raise Rejected("pki.offline_crl_days", "must be from 1 to 366; pki.restore_gap and pki.backup_hours at least 1")
     if not 1 <= config.pki.ocsp_minutes <= 60 * 24 * 7:
         raise Rejected("pki.ocsp_minutes", "must be from 1 to 10080")
     if not 1 <= config.tsa.accuracy_milliseconds <= 1000:
@@ -287,6 +354,7 @@ def _check(config: Config) -> None:
         raise Rejected("approvals.hours", "must be from 1 to 2160")
     if not 1 <= config.jobs.rows_per_second <= 1000:
         raise Rejected("jobs.rows_per_second", "must be from 1 to 1000")
+    _check_notices(config.notices)
     if config.server.body_limit < 65_536:
         raise Rejected("server.body_limit", "must be at least 65536 bytes")
     if config.server.workers < 1 or config.server.threads < 1:

@@ -39,7 +39,8 @@ class Authority(Base):
 
     ``alias`` is what its generations have in common and ``generation`` counts them: the newest issues, the older ones go on
     signing their CRLs. ``certificate_der`` is NULL until its own certificate has been issued. ``crl_number`` is the last number given out;
-    ``status_version`` rises with every revocation, so that a CRL that is behind can be told without counting.
+    ``status_version`` rises with every change of a status, so that a CRL that is behind can be told without counting.
+    ``responder_renewal_at`` is when somebody last set about renewing its OCSP responder.
     """
 
     __tablename__ = "authority"
@@ -55,6 +56,7 @@ class Authority(Base):
     parent_id: Mapped[int | None] = mapped_column(sa.ForeignKey("authority.id"))
     crl_number: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     status_version: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    responder_renewal_at: Mapped[datetime | None]
 
 
 class Certificate(Base):
@@ -134,6 +136,15 @@ class ProfileVersion(Base):
     first_used_at: Mapped[datetime]
 
 
+class LintSet(Base):
+    """The names of the lints that certificates were issued under; ``name`` holds their versions and a digest over the list."""
+
+    __tablename__ = "lint_set"
+
+    name: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    lints: Mapped[list[str]] = mapped_column(sa.JSON)
+
+
 class SubjectKey(Base):
     """A public key that was ever put into a certificate, and its one owner (``subscriber/h``, ``authority/n``, ``service/p``).
 
@@ -189,6 +200,7 @@ class StatusReceipt(Base):
 
     id: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
     event_id: Mapped[int] = mapped_column(sa.ForeignKey("status_event.id"), unique=True)
+    made_at: Mapped[datetime]
     crl_number: Mapped[int | None] = mapped_column(sa.BigInteger)
     ocsp_seen_at: Mapped[datetime | None]
     crl_seen_at: Mapped[datetime | None]
