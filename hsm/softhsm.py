@@ -44,14 +44,12 @@ def init_softhsm(config: HsmConfig, *, so_pin_file: Path) -> bool:
 
 
 def ensure_named_tokens(config: HsmConfig) -> None:
-    """Make those of ``config.tokens`` that the embedded SoftHSM lacks, with new PINs where the files are missing.
+    """Make those of ``config.tokens`` that have no PIN file yet, in the embedded SoftHSM and with new PINs.
 
     The security officer's PIN lies beside the user's, in ``<pin_file>.so``. Raises Unavailable when SoftHSM fails.
     """
     for named in config.tokens:
-        with sole_use(config) as library:
-            present = any(token.label.strip() == named.token_label for token in library.get_tokens())
-        if not present:
+        if not named.pin_file.exists():  # with its PIN there, it was made before: one that is away is not made anew
             pin = _ensure_pin(named.pin_file)
             so_pin = _ensure_pin(named.pin_file.with_name(named.pin_file.name + ".so"))
             _init_token(dataclasses.replace(config, token_label=named.token_label), pin, so_pin)
