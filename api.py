@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,10 @@ def route_table(services: Services) -> Routes:
 
 def _registry_routes(services: Services) -> Routes:
     """Agencies, subscribers and callers; each resource is made of the database and the clock."""
+
+    def gated(role: str) -> bool:
+        return services.approvals.needs("client.role", {role})
+
     resources = {
         "/v1/agencies": http_agencies.Agencies,
         "/v1/agencies/{code}": http_agencies.AgencyResource,
@@ -91,7 +96,7 @@ def _registry_routes(services: Services) -> Routes:
         "/v1/agencies/{code}/closure": http_agencies.AgencyClosures,
         "/v1/subscribers": http_agencies.Subscribers,
         "/v1/subscribers/{handle}": http_agencies.SubscriberResource,
-        "/v1/clients": http_callers.Callers,
+        "/v1/clients": functools.partial(http_callers.Callers, needs_approval=gated),
         "/v1/clients/{name}": http_callers.Caller,
         "/v1/clients/{name}/disablement": http_callers.CallerDisablement,
         "/v1/clients/{name}/grants/{subscriber}": http_callers.CallerGrant,

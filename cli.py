@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cli_ca
 import cli_inventory
+import cli_jobs
 import cli_registry
 import cli_status
 from bootstrap import build
@@ -20,7 +21,10 @@ from core.config import home_from_environment, load_config, port_from_environmen
 from core.errors import CondauError, Rejected
 from hsm.keys import KeySpec
 from instance import CREDENTIALS, initialise
+from pki.acts import ISSUE
 from pki.authorities import Organisation
+from pki.enrolment import build_payload, build_request
+from pki.views import CertificateRequest, IssueOptions
 from registry import registry
 from registry.models import Role
 from selfcheck import check_start
@@ -65,19 +69,16 @@ def _serve(_: argparse.Namespace) -> int:
 
 def _issue(options: argparse.Namespace) -> int:
     services = open_services()
-    wanted = {
-        "profile": options.profile,
-        "subscriber": options.subscriber,
-        "reference": options.reference,
-        "days": options.days,
-        "actor": operator(),
-    }
+    wanted = {"profile": options.profile, "subscriber": options.subscriber, "reference": options.reference, "days": options.days}
     if options.csr is not None:
-        csr = options.csr.read_bytes()
-        issued = services.ca.issue_from_csr(csr, **wanted)
+        request = build_request(IssueOptions(**wanted), options.csr.read_bytes())
     else:
-        spec = KeySpec(options.key)
-        issued = services.ca.issue_for_key(spec=spec, **wanted)
+        request = CertificateRequest(**wanted, key=KeySpec(options.key))
+    order = services.enrolments.check(request, operator())
+    pending = services.approvals.ask(ISSUE, {order.profile.name}, build_payload(order, request), operator())
+    if pending is not None:
+        return cli_jobs.say_pending(pending)
+    issued = services.enrolments.issue(request, operator())
     pem = issued.pem
     if options.out is None:
         print(pem, end="")
@@ -168,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_grant)
     cli_ca.add_commands(commands)
     cli_inventory.add_commands(commands)
+    cli_jobs.add_commands(commands)
     cli_status.add_commands(commands)
     return parser
 

@@ -9,8 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from cli_common import open_services, operator
+from cli_jobs import say_pending
 from core.errors import Rejected
+from pki.acts import REVOKE, REVOKE_MANY
 from pki.grounds import MEANINGS, REASONS, Ground
+from pki.status_views import RevocationOrder, RevocationRequest
 
 
 def add_commands(commands: Any) -> None:
@@ -74,12 +77,23 @@ def _revoke(options: argparse.Namespace) -> int:
     services = open_services()
     try:
         if options.serial is not None:
+            if services.approvals.active:
+                payload = services.revocation_acts.describe_one(options.serial, RevocationRequest(**_why(options)))
+                pending = services.approvals.ask(REVOKE, payload["profiles"], payload, operator())
+                if pending is not None:
+                    return say_pending(pending)
             _print(services.revocations.revoke(options.serial, actor=operator(), **_why(options)))
             return 0
         if not options.execute:
             serials = services.revocations.affected(key=options.key, agency=options.agency)
             print("\n".join([*serials, f"{len(serials)} would be revoked; add --execute to do it"]))
             return 0
+        if services.approvals.active:
+            order = RevocationOrder(key=options.key, agency=options.agency, **_why(options))
+            payload = services.revocation_acts.describe_many(order)
+            pending = services.approvals.ask(REVOKE_MANY, payload["profiles"], payload, operator())
+            if pending is not None:
+                return say_pending(pending)
         if options.key is not None:
             receipts = services.revocations.revoke_key(options.key, actor=operator(), **_why(options))
         else:

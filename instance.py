@@ -36,6 +36,7 @@ DEMO_CLIENTS: Final = (
     ("client", "demo-client", Role.CLIENT, "demo-seal"),
     ("officer_client", "demo-officer-client", Role.CLIENT, "demo-officer"),
     ("admin", "demo-admin", Role.ADMIN, None),
+    ("admin2", "demo-admin-2", Role.ADMIN, None),
     ("auditor", "demo-auditor", Role.AUDITOR, None),
 )
 """Table in credentials.toml, name, role, and the subscriber it may sign for."""

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
+from sqlalchemy.orm import joinedload
 
 from audit.log import Actor
 from core.clock import Now
@@ -73,9 +74,10 @@ class EnrolmentKind:
         for row in rows:
             profile = row.fields.get("profile", "")
             problem = row.problem or self._problem(row.fields, actor)
-            earlier = seen.setdefault((row.fields.get("subscriber", ""), profile), row.number)
-            if not problem and earlier != row.number:
-                problem = f"line {earlier} asks for the same subscriber and profile"
+            if not problem:
+                earlier = seen.setdefault((row.fields["subscriber"], profile), row.number)
+                if earlier != row.number:
+                    problem = f"line {earlier} asks for the same subscriber and profile"
             checked.append(CheckedRow(row.number, row.fields, profile, problem))
         return checked
 
@@ -119,7 +121,7 @@ class ReplacementKind:
                 query = query.where(Certificate.spki_sha256 == request.spki_sha256)
             else:
                 query = query.where(Certificate.profile == request.profile)
-            rows = list(db.scalars(query.order_by(Certificate.id)))
+            rows = list(db.scalars(query.options(joinedload(Certificate.subscriber)).order_by(Certificate.id)))
         return [self._check(number, row, request, actor) for number, row in enumerate(rows, start=1)]
 
     def perform(self, row: Input, options: dict[str, Any], actor: Actor) -> Outcome:

@@ -58,7 +58,10 @@ class JobRow(Base):
     """One row: ``input`` as it was checked, ``serial`` of the certificate made for it, ``detail`` why it was refused or failed."""
 
     __tablename__ = "job_row"
-    __table_args__ = (sa.Index("ix_job_row_state", "job_id", "state", "number"),)
+    __table_args__ = (
+        sa.Index("ix_job_row_state", "job_id", "state", "number"),
+        sa.Index("ix_job_row_finished_at", "finished_at"),
+    )
 
     job_id: Mapped[int] = mapped_column(sa.ForeignKey("job.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)

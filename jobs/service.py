@@ -25,10 +25,12 @@ from jobs.kinds import OPTIONAL, REQUIRED, CheckedRow, EnrolmentKind, Kind, Repl
 from jobs.models import Job, JobRow, JobState, RowState
 from jobs.views import Estimate, JobListQuery, JobPage, JobView, Progress, ReplacementRequest, RowPage, RowQuery, RowView
 
-LEASE: Final = timedelta(seconds=60)
-"""For how long a worker has a job to itself after its last sign of life: longer than any row takes."""
+LEASE: Final = timedelta(seconds=20)
+"""For how long a worker has a job to itself after its last sign of life. A row that takes longer is another worker's then, who
+finds by its origin what was done of it."""
 _INSERTED_AT_ONCE: Final = 1000
 _MEASURED_ROWS: Final = 200
+_A_MOMENT: Final = 0.2
 _log = logging.getLogger("condau.jobs")
 
 
@@ -119,6 +121,11 @@ class Jobs:
         """A job and how far it came; raises NotFound."""
         with self._database.read() as db:
             return self._view(db, _with_id(db, identifier))
+
+    def wait(self, identifier: int) -> JobView:
+        """The same, after a moment: for who looks on while others work."""
+        self._sleep(_A_MOMENT)
+        return self.find(identifier)
 
     def page(self, query: JobListQuery) -> JobPage:
         """The newest first."""
@@ -296,15 +303,15 @@ class Jobs:
 
     def _view(self, db: Session, job: Job) -> JobView:
         counted = sa.select(JobRow.state, sa.func.count()).where(JobRow.job_id == job.id).group_by(JobRow.state)
-        counts = dict(db.execute(counted).tuples().all())
+        counts: dict[str, int] = dict(db.execute(counted).all())
         progress = Progress(total=sum(counts.values()), **{state.value: counts.get(state.value, 0) for state in RowState})
         fields = {column.key: getattr(job, column.key) for column in sa.inspect(Job).columns}
         left = progress.ready + progress.working
-        return JobView.model_validate({**fields, "progress": progress, "estimate": self._estimate(db, job.kind, left)})
+        return JobView.model_validate({**fields, "progress": progress, "estimate": self._estimate(db, left)})
 
-    def _estimate(self, db: Session, kind: str, rows: int) -> Estimate:
-        """From the last rows that were done of such jobs; the configured bound, where none was."""
-        spent = sa.select(JobRow.milliseconds).join(Job).where(Job.kind == kind, JobRow.state == RowState.DONE)
+    def _estimate(self, db: Session, rows: int) -> Estimate:
+        """From the last rows that were done in any job; the configured bound, where none was."""
+        spent = sa.select(JobRow.milliseconds).where(JobRow.finished_at.is_not(None), JobRow.state == RowState.DONE)
         measured = [value for value in db.scalars(spent.order_by(JobRow.finished_at.desc()).limit(_MEASURED_ROWS)) if value]
         rate = self._bound
         if measured:
@@ -314,7 +321,7 @@ class Jobs:
 
 def _digest_rows(db: Session, identifier: int) -> str:
     """SHA-256 over every row's number and input, in their order."""
-    rows = db.execute(sa.select(JobRow.number, JobRow.input).where(JobRow.job_id == identifier).order_by(JobRow.number)).tuples()
+    rows = db.execute(sa.select(JobRow.number, JobRow.input).where(JobRow.job_id == identifier).order_by(JobRow.number))
     return digest("\n".join(f"{number} {canonical(row)}" for number, row in rows))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import falcon
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -29,6 +31,11 @@ class _Callers:
 class Callers(_Callers):
     """``/v1/clients``."""
 
+    def __init__(self, *, database: Database, now: Now, needs_approval: Callable[[str], bool]) -> None:
+        """``needs_approval``: whether a role is given only with the approval of another."""
+        super().__init__(database=database, now=now)
+        self._needs_approval = needs_approval
+
     @operation(roles=_READERS, summary="List the callers, by name", tag="registry", query=PageQuery, returns=ClientPage)
     def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, options: PageQuery) -> None:  # noqa: ARG002 - every responder is told who asks
         """Answer one page."""
@@ -52,6 +59,8 @@ class Callers(_Callers):
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, body: NewClient) -> None:
         """Add it."""
+        if body.role != Role.CLIENT and self._needs_approval(body.role):
+            raise Conflict(f"the role {body.role} takes approval: add it as a client, then ask at /v1/clients/{body.name}/role")
         with self._database.write() as db:
             key = registry.add_client(db, at=self._now(), actor=actor, name=body.name, role=body.role)
         resp.location = f"/v1/clients/{body.name}"

@@ -117,3 +117,4 @@ def _create_jobs() -> None:
         sa.PrimaryKeyConstraint("job_id", "number", name="pk_job_row"),
     )
     op.create_index("ix_job_row_state", "job_row", ["job_id", "state", "number"])
+    op.create_index("ix_job_row_finished_at", "job_row", ["finished_at"])

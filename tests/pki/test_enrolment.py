@@ -25,7 +25,9 @@ OTHER = Actor("another-admin", "admin", "request-7")
 
 
 def test_a_renewal_has_the_same_key_and_names_its_predecessor_and_both_are_valid(house: House) -> None:
-    old = house.enrolments.issue(CertificateRequest(profile="agency-seal", subscriber="seal", reference="1", key=KeySpec.P_256), ADMIN)
+    old = house.enrolments.issue(
+        CertificateRequest(profile="agency-seal", subscriber="seal", reference="1", key=KeySpec.P_256), ADMIN
+    )
     new = house.enrolments.renew(old.serial, RENEWAL, ADMIN)
     before, after = house.row(old.serial), house.row(new.serial)
     assert (after.spki_sha256, after.key_label, after.predecessor_id) == (before.spki_sha256, before.key_label, before.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import falcon
@@ -46,7 +47,7 @@ def callers(database: Database, clock: Clock) -> dict[Role, Caller]:
         ("/v1/agencies/{code}/closure", http_agencies.AgencyClosures),
         ("/v1/subscribers", http_agencies.Subscribers),
         ("/v1/subscribers/{handle}", http_agencies.SubscriberResource),
-        ("/v1/clients", http_callers.Callers),
+        ("/v1/clients", partial(http_callers.Callers, needs_approval=lambda _: False)),
         ("/v1/clients/{name}", http_callers.Caller),
         ("/v1/clients/{name}/disablement", http_callers.CallerDisablement),
         ("/v1/clients/{name}/grants/{subscriber}", http_callers.CallerGrant),
