@@ -10,11 +10,9 @@ import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
-from asn1crypto import crl as asn1_crl
-from asn1crypto import parser
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy.exc import IntegrityError
@@ -24,11 +22,6 @@ from core.errors import Rejected, Unavailable, Violation
 from pki import lint_rules
 from pki.lint_rules import Context
 from pki.models import LintSet
-
-_CRL_SAMPLE: Final = 200
-"""Of a longer CRL pkilint sees the first entries only: all are made by the same code, and each costs it 0.5 ms."""
-
-_LONGEST_ENTRY: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +43,9 @@ def check_certificate_lints(certificate: x509.Certificate, context: Context) -> 
         raise Rejected.all([Violation("certificate", f"lint {item}") for item in found])
 
 
-def check_crl_lints(der: bytes) -> None:
-    """Lint a CRL; raises Unavailable with every finding, so that it is not published."""
-    _withhold("CRL", lint_crl(der))
-
-
 def check_ocsp_lints(der: bytes) -> None:
     """Lint an OCSP response; raises Unavailable with every finding."""
-    _withhold("OCSP response", lint_ocsp_response(der))
+    withhold("OCSP response", lint_ocsp_response(der))
 
 
 def lint_certificate(certificate: x509.Certificate, context: Context) -> list[Finding]:
@@ -67,10 +55,10 @@ def lint_certificate(certificate: x509.Certificate, context: Context) -> list[Fi
 
 
 def lint_crl(der: bytes) -> list[Finding]:
-    """What pkilint says against a CRL, of a long one against its head and first entries."""
+    """What pkilint says against a CRL; it takes 0.5 ms for each entry."""
     from pkilint import loader  # noqa: PLC0415 - costs 0.2 s, and who only verifies never needs it
 
-    document = loader.RFC5280CertificateListDocumentLoader().load_der_document(sample_crl(der), "crl")
+    document = loader.RFC5280CertificateListDocumentLoader().load_der_document(der, "crl")
     return _run(_crls(), document)
 
 
@@ -81,25 +69,12 @@ def lint_ocsp_response(der: bytes) -> list[Finding]:
     return _run(_ocsp_responses(), loader.RFC6960OCSPResponseDocumentLoader().load_der_document(der, "response"))
 
 
-def sample_crl(der: bytes) -> bytes:
-    """The CRL with its first entries only; its signature then no longer fits, which no lint looks at."""
-    crl = asn1_crl.CertificateList.load(der)
-    entries = crl["tbs_cert_list"]["revoked_certificates"].contents or b""
-    end = 0
-    for _ in range(_CRL_SAMPLE):
-        if end >= len(entries):
-            return der
-        end += parser.peek(entries[end : end + _LONGEST_ENTRY])
-    crl["tbs_cert_list"]["revoked_certificates"] = asn1_crl.RevokedCertificates.load(parser.emit(0, 1, 16, entries[:end]))
-    return bytes(crl.dump(force=True))
-
-
 @lru_cache(maxsize=1)
 def lint_set() -> tuple[str, Sequence[str]]:
     """The name of the set of lints in force (versions, and a digest over the list) and the names of all in it."""
     from pkilint import report  # noqa: PLC0415 - see above
 
-    codes: set[str] = set(lint_rules.RULES)
+    codes: set[str] = {*lint_rules.RULES, *lint_rules.CRL_RULES}
     for validator in (_certificates(), _crls(), _ocsp_responses()):
         codes |= {finding.code for finding in report.get_included_validations(validator)}
     listed = sorted(codes)
@@ -119,7 +94,8 @@ def record_lint_set(db: Session) -> str:
     return name
 
 
-def _withhold(what: str, found: Sequence[Finding]) -> None:
+def withhold(what: str, found: Sequence[Finding]) -> None:
+    """Raise Unavailable with every finding, if there is one."""
     if found:
         raise Unavailable("pki", f"the {what} was withheld: lint {'; '.join(str(item) for item in found)}")
 

@@ -14,6 +14,8 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 
 from pki.profile import USAGE_NAMES, Profile, PublicKey, check_key
 
+CROSS: Final = "cross-ca"
+"""The profile that certifies another authority's name and key."""
 VERSION: Final = 1
 """Rises with every change of a rule."""
 _ORDER: Final = (
@@ -42,7 +44,15 @@ RULES: Final = {
     "condau.status_pointers": "there is one CRL and one OCSP address where status is checked, and none elsewhere",
     "condau.host_names": "a server's certificate names hosts, any other's does not",
 }
-"""Every rule of ours by the name that a finding gives."""
+"""Every rule of ours on certificates by the name that a finding gives."""
+
+CRL_RULES: Final = {
+    "condau.crl_dates": "nextUpdate is later than thisUpdate",
+    "condau.crl_numbers": "numbers count from 1, and a delta adds to no later CRL",
+    "condau.crl_serials": "every serial number is positive, of at most 20 octets, and stands there once",
+    "condau.crl_reasons": "removeFromCRL stands in delta CRLs only",
+}
+"""The same on CRLs; see :mod:`pki.lint_crl`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,8 @@ class Context:
 def break_rules(certificate: x509.Certificate, context: Context) -> Iterator[tuple[str, str]]:
     """Each rule that the certificate breaks: its name and what is wrong."""
     yield from _check_numbers(certificate, context)
-    yield from _check_subject(certificate)
+    if context.profile.name != CROSS:  # there the name is another authority's, and must stay as that has it
+        yield from _check_subject(certificate)
     for violation in check_key(certificate.public_key()):
         yield "condau.public_key", violation.message
     yield from _check_extensions(certificate, context)

@@ -107,13 +107,14 @@ def draw_order(
     if profile.host_names and not holder.dns_names:
         violations.append(Violation("subscriber", f"{holder.handle} has no host names in the registry: add them first"))
     try:
-        subject = build_holder_subject(db, holder, at)
+        server = holder.dns_names[0] if profile.host_names and holder.dns_names else None  # what clients show as its name
+        subject = build_holder_subject(db, holder, at, common_name=server)
+        names = build_alternative_names(profile, email=holder.email, host_names=holder.dns_names)
     except ValueError as error:
         return None, [*violations, Violation("subscriber", f"the registry's entry makes no valid name: {error}")]
     violations += check_subject(subject)
     if not violations:
         check_open(db, holder.agency, at)
-    names = build_alternative_names(profile, email=holder.email, host_names=holder.dns_names)
     owner, issuer = f"subscriber/{holder.handle}", load_issuer(db, None)
     order = Order(
         profile, subject, days, owner, issuer, wish.actor, holder.id, key_label, names=names, reference=wish.reference.strip()
@@ -121,10 +122,11 @@ def draw_order(
     return order, violations
 
 
-def build_holder_subject(db: Session, holder: Subscriber, at: datetime) -> x509.Name:
+def build_holder_subject(db: Session, holder: Subscriber, at: datetime, *, common_name: str | None = None) -> x509.Name:
     """The name of a subscriber at ``at``: O is the top of the agency's tree, the OUs lead down to the agency.
 
-    The agency itself is not among the OUs of its own seal, whose CN it is. Raises ValueError for what makes no name.
+    The agency itself is not among the OUs of its own seal, whose CN it is. ``common_name`` stands in for the registry's. Raises
+    ValueError for what makes no name.
     """
     path = path_at(db, holder.agency, at)
     units = path[1:-1] if holder.kind == SubscriberKind.AGENCY else path[1:]
@@ -132,7 +134,7 @@ def build_holder_subject(db: Session, holder: Subscriber, at: datetime) -> x509.
         organization=path[0].name,
         units=[version.name for version in units],
         locality=path[-1].locality,
-        common_name=holder.common_name,
+        common_name=common_name or holder.common_name,
         uid=holder.uid,
         email=holder.email,
     )
@@ -216,6 +218,8 @@ def claim_key(db: Session, spki_sha256: str, owner: str) -> None:
                 db.execute(sa.insert(SubjectKey).values(spki_sha256=spki_sha256, owner=owner))
         except IntegrityError:
             claim = db.scalar(query)
+            if claim is None:  # it was not another one's claim that stood in the way: the key stays unclaimed
+                raise
     violations = check_claim(claim, owner)
     if violations:
         raise Rejected.all(violations)

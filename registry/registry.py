@@ -231,7 +231,8 @@ def _check_subscriber(kind: SubscriberKind, *, uid: str | None, email: str | Non
         yield Violation("dns_names", "only a device or service has host names")
     for name in dns_names:
         if len(name) > 253 or not _DNS.fullmatch(name):
-            yield Violation("dns_names", f"{name[:80]!r} is no host name in lower-case ASCII (an international one as xn--…, none with *)")
+            message = f"{name[:80]!r} is no host name in lower-case ASCII (an international one as xn--…, none with *)"
+            yield Violation("dns_names", message)
 
 
 def _check_handle(field: str, value: str) -> None:
