@@ -41,6 +41,11 @@ need_system_packages() {
   need p11-kit p11-kit
   need p11-kit-modules '/usr/lib/*/pkcs11/p11-kit-client.so'
   need default-jdk-headless jarsigner
+  need libnss3-tools crlutil
+  need strongswan-pki pki
+  need libstrongswan-standard-plugins /usr/lib/ipsec/plugins/libstrongswan-openssl.so
+  need libbcpkix-java /usr/share/java/bcpkix.jar
+  need nginx-light /usr/sbin/nginx
   need shellcheck shellcheck
   need wrk wrk # the load of make bench
 }

@@ -29,6 +29,7 @@ from pki.crl import CrlPublisher
 from pki.enrolment import Enrolments
 from pki.models import Authority, Certificate
 from pki.ocsp import OcspResponder
+from pki.profile_changes import ProfileChanges
 from pki.revocation import Revocations
 from pki.status import StatusHistory
 from registry import registry
@@ -83,7 +84,8 @@ class House:
     @property
     def approvals(self) -> Approvals:
         """The same for what needs four eyes (by ``config.approvals``; nothing, unless a test says so)."""
-        acts = build_acts(self.enrolments, RevocationActs(database=self.database, revocations=self.revocations))
+        profiles = ProfileChanges(database=self.database, now=self.clock, profiles=self.ca.profiles)
+        acts = build_acts(self.enrolments, RevocationActs(database=self.database, revocations=self.revocations), profiles)
         return Approvals(database=self.database, now=self.clock, config=self.config.approvals, acts=acts)
 
     @property

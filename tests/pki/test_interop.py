@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from core.config import Config
-from core.db import Database
 from hsm.keys import KeySpec
-from pki.authorities import create_authorities
 from pki.ca import IssuedCertificate, to_pem
 from pki.status_views import RevocationReason
-from tests.conftest import Clock
-from tests.pki.house import ADMIN, ANYBODY, ORGANISATION, REFERENCE, House, add_subscribers, make_app, ocsp_request, run
-from tests.software_keys import SoftwareKeys
+from tests.pki.house import ADMIN, ANYBODY, REFERENCE, House, ocsp_request, run
 
 pytestmark = pytest.mark.interop
 FROM_NOTICE_ON = ("-s", "NOTICE")
@@ -133,27 +125,6 @@ def test_pkilint_accepts_every_ocsp_response(house: House, folder: Path) -> None
             house.revocations.revoke(issued.serial, reason="affiliationChanged", actor=ADMIN)
         path.write_bytes(house.ocsp.respond(ocsp_request(issued, nonce=bytes(range(32))), ANYBODY))
         assert run(*_lint("ocsp_response"), *FROM_NOTICE_ON, path).strip() == ""
-
-
-@pytest.fixture
-def served(database: Database, keys: SoftwareKeys, clock: Clock, tmp_path: Path) -> Iterator[House]:
-    """A house whose certificates point to a server on the loopback that really answers."""
-
-    class Quiet(WSGIRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with WSGIServer(("127.0.0.1", 0), Quiet) as server:
-        config = Config(home=tmp_path, public_url=f"http://127.0.0.1:{server.server_port}")
-        house = House(database, keys, clock, config)
-        create_authorities(house.ca, house.crl, organisation=ORGANISATION, actor=ADMIN)
-        add_subscribers(database, clock)
-        server.set_app(make_app(house))
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield house
-        server.shutdown()
-        thread.join()
 
 
 def test_gnutls_asks_the_url_in_the_certificate(served: House, tmp_path: Path) -> None:
