@@ -87,7 +87,7 @@ def _registry_routes(services: Services) -> Routes:
     def gated(role: str) -> bool:
         return services.approvals.needs("client.role", {role})
 
-    resources = {
+    resources: dict[str, Any] = {
         "/v1/agencies": http_agencies.Agencies,
         "/v1/agencies/{code}": http_agencies.AgencyResource,
         "/v1/agencies/{code}/names": http_agencies.AgencyNames,
@@ -114,6 +114,10 @@ def _approval_and_job_routes(services: Services) -> Routes:
         ("/v1/approvals/{identifier:int}/rejection", approvals.ApprovalRejection(**resources)),
         ("/v1/approvals/{identifier:int}/withdrawal", approvals.ApprovalWithdrawal(**resources)),
         ("/v1/clients/{name}/role", approvals.ClientRole(clients=services.clients, **resources)),
+        (
+            "/v1/profiles/{name}/activation",
+            enrolment.ProfileActivation(changes=services.profile_changes, approvals=services.approvals),
+        ),
         ("/v1/jobs", jobs.JobList(jobs=services.jobs)),
         ("/v1/jobs/enrolments", jobs.EnrolmentJobs(jobs=services.jobs)),
         ("/v1/jobs/replacements", jobs.ReplacementJobs(jobs=services.jobs)),

@@ -61,7 +61,7 @@ def _add_agency_commands(commands: Any) -> None:
 
 
 def _change(commands: Any, name: str, says: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=says)
+    command: argparse.ArgumentParser = commands.add_parser(name, help=says)
     command.add_argument("code", metavar="CODE", help="the agency's code, in either order")
     command.add_argument("--effective", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the day it counts from (default: now)")
     return command

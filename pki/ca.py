@@ -43,9 +43,9 @@ from pki.orders import (
     claim_key,
     draw_order,
     load_issuer,
-    record_profile,
 )
 from pki.profile import PublicKey, check_csr, parse_csr, profile_digest, term
+from pki.profile_changes import record_allowed_profile
 from pki.profile_files import load_profiles
 from pki.revocation import Change, change_standing
 from registry.models import Subscriber
@@ -94,6 +94,7 @@ class CertificateAuthority:
         self._keys = keys
         self._now = now
         self._days = config.pki.certificate_days
+        self._gated = config.approvals.profile
         self.profiles = load_profiles(config.pki.profiles)
         self._urls = Urls(config.public_url, config.pki.crl_partitions)
 
@@ -142,9 +143,6 @@ class CertificateAuthority:
         what is no request, Rejected with every violation at once, Conflict (the issuer may issue no more, the agency is
         closed), Unavailable.
         """
-        again = self.issued_for(actor.origin)
-        if again is not None:
-            return again
         wish = Wish(profile, subscriber, reference, actor, days, renewal)
         request = parse_csr(csr)
         violations = list(check_csr(request))
@@ -168,9 +166,6 @@ class CertificateAuthority:
         renewal: bool = False,
     ) -> IssuedCertificate:
         """A certificate for a new key in the token, so that client systems can sign for this subscriber. Errors as above."""
-        again = self.issued_for(actor.origin)
-        if again is not None:
-            return again
         label = f"{subscriber}-{secrets.token_hex(6)}"
         with self._database.read() as db:
             order, violations = self._draw(db, Wish(profile, subscriber, reference, actor, days, renewal), key_label=label)
@@ -340,11 +335,12 @@ class CertificateAuthority:
             not_after=draft.not_after,
             intended_at=at,
         )
-        detail = {"authority": order.issuer.name, "owner": order.owner, "name": row.subject, "reference": order.reference}
+        detail: dict[str, object] = {"authority": order.issuer.name, "owner": order.owner, "name": row.subject}
+        detail["reference"] = order.reference
         with self._database.write() as db:
             check_issuer_standing(db, order.issuer)
             check_holder_standing(db, order, at)
-            record_profile(db, order.profile, at)
+            record_allowed_profile(db, order.profile, at, self._gated)
             row.lints = detail["lints"] = record_lint_set(db)
             claim_key(db, draft.spki_sha256, order.owner)
             inventory.enter(db, row)

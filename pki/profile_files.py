@@ -172,7 +172,7 @@ def _check_form(table: Mapping[str, Any]) -> Iterator[Violation]:
     for key, value in table.items():
         if key in _TYPES:
             kind, says = _TYPES[key]
-            if type(value) is not kind or (kind is list and not all(isinstance(item, str) for item in value)):
+            if type(value) is not kind or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
                 yield Violation(key, f"must be {says}")
             else:
                 yield from _check_words(key, value)

@@ -133,7 +133,14 @@ def test_nothing_is_asked_of_the_key_for_a_draft_that_lint_refuses(house: House,
 def test_a_crl_that_lint_refuses_is_not_signed(house: House) -> None:
     root = _authority(house, "root")
     twice = [Entry("1", house.clock(), "unspecified")] * 2
-    for entries, change in ((twice, {}), ([], {"next_update": house.clock()}), ([Entry("1", house.clock(), REMOVED)], {})):
+    faults: list[tuple[list[Entry], dict[str, Any]]] = [
+        (twice, {}),
+        ([], {"next_update": house.clock()}),
+        ([], {"base_number": 3}),
+        ([Entry("1", house.clock(), REMOVED)], {}),
+        ([Entry("0", house.clock(), "unspecified")], {}),
+    ]
+    for entries, change in faults:
         with pytest.raises(Unavailable, match=r"lint condau\.crl_"):
             check_crl_draft(dataclasses.replace(_crl(root, house, entries), **change), URLS)
 
