@@ -28,6 +28,7 @@ from pki.crl import CrlPublisher
 from pki.enrolment import Enrolments
 from pki.external import ExternalCertificates
 from pki.ocsp import OcspResponder
+from pki.profile_changes import ProfileChanges
 from pki.reminders import Reminders
 from pki.responders import Responders
 from pki.revocation import Revocations
@@ -63,6 +64,7 @@ class Services:
     responders: Responders
     clients: Clients
     enrolments: Enrolments
+    profile_changes: ProfileChanges
     revocation_acts: RevocationActs
     approvals: Approvals
     jobs: Jobs
@@ -132,13 +134,14 @@ def build(config: Config, *, now: Now = system_now) -> Services:
     revocations = Revocations(database=database, crl=crl, now=now, changed=watcher.nudge)
     clients = Clients(database=database, now=now)
     enrolments = Enrolments(authority=ca, database=database, now=now, config=config)
+    profile_changes = ProfileChanges(database=database, now=now, profiles=ca.profiles)
     revocation_acts = RevocationActs(database=database, revocations=revocations)
 
     def execute_job(payload: Payload, actor: Actor) -> Payload:
         return jobs.perform(payload, actor)
 
     acts = [
-        *build_acts(enrolments, revocation_acts),
+        *build_acts(enrolments, revocation_acts, profile_changes),
         Act("client.role", ("role",), clients.change_role, lambda payload: f"Đổi vai trò của {payload['client']}: {payload['to']}"),
         Act("job.enrolment", ("issue",), execute_job, _describe_job),
         Act("job.replacement", ("issue", "revoke"), execute_job, _describe_job),
@@ -167,6 +170,7 @@ def build(config: Config, *, now: Now = system_now) -> Services:
         revocations=revocations,
         clients=clients,
         enrolments=enrolments,
+        profile_changes=profile_changes,
         revocation_acts=revocation_acts,
         approvals=approvals,
         jobs=jobs,

@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from backup import create_backup, restore_backup
 from cli_common import open_services, operator
+from cli_jobs import say_pending
 from core.config import home_from_environment
 from core.errors import Rejected
 from hsm.keys import KeySpec
+from pki.acts import CEREMONY
 from pki.anchors import install_anchor, installed_anchors, remove_anchor
 from pki.ceremony import Outcome, load_definition
 from pki.crl_import import take_in_crl
@@ -98,6 +100,10 @@ def _ceremony(options: argparse.Namespace) -> int:
         if not options.execute:
             print("Chưa thực hiện; thêm --execute để thực hiện. / Nothing was done; add --execute to do it.")
             return 0
+        payload = {"authority": definition.name, "definition_sha256": definition.sha256, "plan": build_plan(definition)}
+        pending = services.approvals.permit(CEREMONY, {definition.name}, payload, operator())
+        if pending is not None:
+            return say_pending(pending)
         outcome = services.ceremony.execute(definition, operator())
         minutes = build_minutes(outcome, at=services.now(), actor=operator().name, version=importlib.metadata.version("condau"))
         folder = options.out or services.config.home / "ceremonies"

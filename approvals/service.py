@@ -31,9 +31,9 @@ _TOO_LARGE: Final = 1 << 63
 class Act:
     """One kind of act that may need approval.
 
-    ``actions`` are the keys of ``[approvals]`` of which one is enough to need approval. ``perform`` carries the payload out and gives back JSON values; it
-    is called again with the same ``Actor.origin`` when an earlier call was cut off, and then must not do it twice.
-    ``describe`` is a Vietnamese sentence for whoever approves.
+    ``actions`` are the keys of ``[approvals]`` of which one is enough to need approval. ``perform`` carries the payload out and
+    gives back JSON values; it is called again with the same ``Actor.origin`` when an earlier call was cut off, and then must
+    not do it twice. ``describe`` is a Vietnamese sentence for whoever approves.
     """
 
     kind: str
@@ -97,6 +97,22 @@ class Approvals:
             db.flush()
             self._note(db, row, actor, "requested")
             return self._view(db, row)
+
+    def permit(self, kind: str, names: Collection[str], payload: Payload, actor: Actor) -> ApprovalView | None:
+        """For an act that the asker carries out elsewhere: None when it needs no approval or has it, bound to this payload."""
+        wanted = sa.select(Approval).where(
+            Approval.kind == kind,
+            Approval.payload_sha256 == digest(canonical(payload)),
+            Approval.requested_by == actor.name,
+            Approval.state.in_((ApprovalState.PENDING, ApprovalState.EXECUTED)),
+        )
+        if not self.needs(kind, names):
+            return None
+        with self._database.read() as db:
+            known = db.scalar(wanted.order_by(Approval.id.desc()).limit(1))
+            if known is not None:
+                return None if known.state == ApprovalState.EXECUTED else self._view(db, known)
+        return self.ask(kind, names, payload, actor)
 
     def find(self, identifier: int) -> ApprovalView:
         """One approval; raises NotFound."""

@@ -14,6 +14,7 @@ from pki.certificates import certificate_with_serial
 from pki.enrolment import Enrolments
 from pki.grounds import HOLD
 from pki.models import Certificate
+from pki.profile_changes import CHANGE, ProfileChanges
 from pki.revocation import Revocations
 from pki.status_views import RevocationOrder, RevocationRequest
 
@@ -22,6 +23,7 @@ RENEW: Final = "certificate.renew"
 REKEY: Final = "certificate.rekey"
 REVOKE: Final = "certificate.revoke"
 REVOKE_MANY: Final = "certificate.revoke-many"
+CEREMONY: Final = "authority.ceremony"
 
 
 class RevocationActs:
@@ -75,7 +77,7 @@ class RevocationActs:
             return db.scalar(sa.select(AuditEntry.id).where(*done)) is not None
 
 
-def build_acts(enrolments: Enrolments, revocations: RevocationActs) -> list[Act]:
+def build_acts(enrolments: Enrolments, revocations: RevocationActs, profiles: ProfileChanges) -> list[Act]:
     """Every act of this room."""
     return [
         Act(ISSUE, ("issue",), enrolments.perform_issue, lambda payload: f"Cấp chứng thư {_named(payload)}"),
@@ -87,8 +89,20 @@ def build_acts(enrolments: Enrolments, revocations: RevocationActs) -> list[Act]
             revocations.perform_one,
             lambda payload: f"Thu hồi chứng thư {payload['serial']} ({payload['subject']})",
         ),
+        Act(
+            CHANGE,
+            ("profile",),
+            profiles.perform,
+            lambda payload: f"Đổi hồ sơ chứng thư {payload['profile']}, bản {payload['version']}",
+        ),
+        Act(CEREMONY, ("authority",), _permit, lambda payload: f"Nghi lễ khóa của cơ quan chứng thực {payload['authority']}"),
         Act(REVOKE_MANY, ("revoke",), revocations.perform_many, lambda payload: f"Thu hồi {len(payload['serials'])} chứng thư"),
     ]
+
+
+def _permit(payload: Payload, _: Actor) -> Payload:
+    """A ceremony is carried out where its tokens are, by whoever asked: approved, it is theirs to do."""
+    return {"permitted": payload["authority"]}
 
 
 def _named(payload: Payload) -> str:

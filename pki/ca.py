@@ -44,6 +44,7 @@ from pki.orders import (
     draw_order,
     load_issuer,
 )
+from pki.place import Place
 from pki.profile import PublicKey, check_csr, parse_csr, profile_digest, term
 from pki.profile_changes import record_allowed_profile
 from pki.profile_files import load_profiles
@@ -66,21 +67,6 @@ class IssuedCertificate:
     def pem(self) -> str:
         """The certificate in PEM."""
         return to_pem(self.certificate)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a key is made, and for which generation of which authority."""
-
-    token: str = ""
-    """The name of the token (``[[hsm.tokens]]``); empty for the default one."""
-    alias: str = ""
-    """What all generations of the authority have in common; empty: its name."""
-    generation: int = 1
-
-    def label(self, plain: str) -> str:
-        """The key's label, with its token's name where it is not in the default one."""
-        return f"{self.token}:{plain}" if self.token else plain
 
 
 _HERE: Final = Place()
@@ -191,11 +177,9 @@ class CertificateAuthority:
 
         An issuance for it that was cut off is abandoned; should it still be under way, it is that one which fails.
         """
-        if not origin:
-            return None
         query = sa.select(Certificate).where(Certificate.origin == origin, Certificate.state != CertificateState.ABANDONED)
         with self._database.read() as db:
-            row = db.scalar(query)
+            row = db.scalar(query) if origin else None
         if row is None or (row.state == CertificateState.INTENDED and self._abandon(row.id)):
             return None
         with self._database.read() as db:

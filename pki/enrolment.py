@@ -49,7 +49,10 @@ class Enrolments:
             return self._draw(db, wish, key, violations)
 
     def issue(self, request: CertificateRequest, actor: Actor) -> IssuedCertificate:
-        """A new certificate; errors as :meth:`check`, and Unavailable."""
+        """A new certificate, or the one that was issued for ``actor.origin`` already; errors as :meth:`check`, and Unavailable."""
+        again = self._authority.issued_for(actor.origin)
+        if again is not None:
+            return again
         order = {"profile": request.profile, "subscriber": request.subscriber, "reference": request.reference, "days": request.days}
         if request.csr is not None:
             return self._authority.issue_from_csr(request.csr.encode(), actor=actor, **order)  # type: ignore[arg-type]  # its own fields

@@ -15,9 +15,10 @@ from core.errors import Conflict, NotFound
 from pki.acts import REKEY, RENEW
 from pki.enrolment import Enrolments, build_payload
 from pki.http import PEM_TYPE, send_certificate
-from pki.views import CertificateDetail, RekeyRequest, RenewalRequest
+from pki.profile_changes import CHANGE, ProfileChanges
+from pki.views import CertificateDetail, ProfileInUse, RekeyRequest, RenewalRequest
 from registry.models import Role
-from web.operation import operation
+from web.operation import operation, send_json
 
 _WAITS: Final = (
     f"Answers 202 with the approval where `approvals.issue` names the profile. With `Accept: {PEM_TYPE}` the answer is in PEM."
@@ -88,3 +89,30 @@ class Rekey:
         issued = self._enrolments.rekey(serial, body, actor)
         resp.location = f"/v1/certificates/{issued.serial}"
         send_certificate(self._database, issued.serial, self._now(), req, resp)
+
+
+class ProfileActivation:
+    """``/v1/profiles/{name}/activation``."""
+
+    def __init__(self, *, changes: ProfileChanges, approvals: Approvals) -> None:
+        self._changes = changes
+        self._approvals = approvals
+
+    @operation(
+        roles={Role.ADMIN},
+        summary="Put a changed profile into use",
+        description="Needed where `approvals.profile` names it, and then answered with 202 and the approval: nothing is issued "
+        "under the new version before. Elsewhere its first use does the same.",
+        tag="certificates",
+        returns=ProfileInUse,
+        problems=(NotFound, Conflict),
+        idempotent=True,
+    )
+    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, name: str) -> None:
+        """Put it into use, or ask for approval."""
+        payload = self._changes.describe(name)
+        pending = self._approvals.ask(CHANGE, {name}, payload, actor)
+        if pending is not None:
+            send_pending(resp, pending)
+            return
+        send_json(resp, ProfileInUse.model_validate(self._changes.perform(payload, actor)))

@@ -64,6 +64,13 @@ class RekeyRequest(RenewalRequest):
         return self
 
 
+class ProfileInUse(BaseModel):
+    """The version of a profile under which certificates are issued."""
+
+    profile: str
+    version: int
+
+
 class CertificateSummary(BaseModel):
     """One certificate in a list."""
 

@@ -9,10 +9,14 @@ from typing import Any
 import falcon.testing
 import pytest
 
+from approvals.service import Approvals
 from audit.log import Actor
 from core.config import ApprovalsConfig
 from core.errors import Conflict, Rejected
 from hsm.keys import KeySpec
+from pki.acts import RevocationActs, build_acts
+from pki.enrolment import Enrolments
+from pki.profile_changes import ProfileChanges
 from pki.views import CertificateRequest, RekeyRequest, RenewalRequest
 from registry import registry
 from registry.models import Role
@@ -157,3 +161,37 @@ def test_a_name_changed_after_the_request_is_not_issued_on_the_old_approval(hous
 def test_a_wrong_request_is_refused_before_anybody_is_asked(house: House) -> None:
     house = replace(house, config=replace(house.config, approvals=ApprovalsConfig(issue=("*",))))
     assert Api(house).post("/v1/certificates", {**ORDER, "subscriber": "nobody"}).status_code == 422
+
+
+def test_a_changed_profile_is_issued_under_only_after_approval(house: House) -> None:
+    house = replace(house, config=replace(house.config, approvals=ApprovalsConfig(profile=("agency-seal",))))
+    request = CertificateRequest.model_validate(ORDER)
+    house.enrolments.issue(request, ADMIN)  # the first version of all
+    authority = house.ca
+    authority.profiles = {**authority.profiles, "agency-seal": replace(authority.profiles["agency-seal"], version=99, days=30)}
+    enrolments = Enrolments(authority=authority, database=house.database, now=house.clock, config=house.config)
+    with pytest.raises(Conflict, match="version 99 of the profile agency-seal waits for approval"):
+        enrolments.issue(request, ADMIN)
+    changes = ProfileChanges(database=house.database, now=house.clock, profiles=authority.profiles)
+    acts = build_acts(enrolments, RevocationActs(database=house.database, revocations=house.revocations), changes)
+    approvals = Approvals(database=house.database, now=house.clock, config=house.config.approvals, acts=acts)
+    payload = changes.describe("agency-seal")
+    assert (payload["terms"]["days"], payload["before"]["days"]) == (30, 1095)
+    asked = approvals.ask("profile.change", {"agency-seal"}, payload, ADMIN)
+    assert asked is not None
+    assert approvals.approve(asked.id, payload_sha256=asked.payload_sha256, actor=OTHER).state == "executed"
+    assert house.row(enrolments.issue(request, ADMIN).serial).profile_version == 99
+
+
+def test_a_ceremony_is_permitted_once_it_was_approved_and_only_that_one(house: House) -> None:
+    house = replace(house, config=replace(house.config, approvals=ApprovalsConfig(authority=("*",))))
+    payload = {"authority": "issuing-2", "definition_sha256": "a" * 64, "plan": "…"}
+    asked = house.approvals.permit("authority.ceremony", {"issuing-2"}, payload, ADMIN)
+    again = house.approvals.permit("authority.ceremony", {"issuing-2"}, payload, ADMIN)
+    assert asked is not None
+    assert again is not None
+    assert again.id == asked.id
+    house.approvals.approve(asked.id, payload_sha256=asked.payload_sha256, actor=OTHER)
+    assert house.approvals.permit("authority.ceremony", {"issuing-2"}, payload, ADMIN) is None
+    other = {**payload, "definition_sha256": "b" * 64}
+    assert house.approvals.permit("authority.ceremony", {"issuing-2"}, other, ADMIN) is not None
