@@ -149,7 +149,7 @@ def _sha256(path: Path) -> str:
 def _describe(database: Database, draft: Path, at: datetime, revision: str) -> Manifest:
     files = {str(path.relative_to(draft)): {"sha256": _sha256(path), "mode": path.stat().st_mode & 0o777} for path in _files(draft)}
     with database.read() as db:
-        numbers = dict(db.execute(sa.select(Authority.name, Authority.crl_number)).tuples().all())
+        numbers = dict(db.execute(sa.select(Authority.name, Authority.crl_number)).all())
         head = db.scalar(sa.select(sa.func.max(AuditEntry.id))) or 0
     kind = "sqlite" if database.is_sqlite else "postgresql"
     return Manifest(at.isoformat(), importlib.metadata.version("condau"), kind, revision, head, numbers, files)

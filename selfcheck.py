@@ -263,7 +263,7 @@ def _grants(services: Services) -> Iterator[Finding]:
     with services.database.read() as db:
         subscribers = db.scalar(sa.select(sa.func.count()).select_from(Subscriber)) or 0
         counted = sa.select(ApiClient.name, sa.func.count()).join(Grant, Grant.client_id == ApiClient.id)
-        rows = list(db.execute(counted.where(ApiClient.disabled_at.is_(None)).group_by(ApiClient.name)).tuples())
+        rows = list(db.execute(counted.where(ApiClient.disabled_at.is_(None)).group_by(ApiClient.name)))
     wide = [(name, count) for name, count in rows if count > _MANY_GRANTS and count > subscribers / 2]
     for name, count in wide:
         yield Finding("grants", Level.WARNING, f"the client {name} may sign for {count} of {subscribers} subscribers")

@@ -21,12 +21,14 @@ from core.db import Database
 from core.errors import CondauError, Conflict, NotFound, Rejected, Violation
 from hsm.keys import KeySpec, KeyStore
 from pki.anchors import fingerprint, parse_certificates, parse_fingerprint
-from pki.ca import CertificateAuthority, IssuedCertificate, Place
+from pki.ca import CertificateAuthority, IssuedCertificate
 from pki.certificates import authority_certificate, authority_chain, authority_named, format_serial
 from pki.crl import CrlPublisher
 from pki.cross import draw_cross_order
+from pki.lint_rules import CROSS
 from pki.models import Authority
 from pki.orders import load_issuer
+from pki.place import Place
 from pki.profile import build_subject, check_subject
 
 _COMMON: Final = frozenset({"kind", "title", "reference", "roles"})
@@ -234,7 +236,7 @@ class Ceremony:
 
     def _issue(self, definition: Definition, actor: Actor) -> IssuedCertificate:
         if definition.kind == "cross-certificate" and definition.certificate is not None and definition.days is not None:
-            profile = self._ca.profiles["cross-ca"]
+            profile = self._ca.profiles[CROSS]
             with self._database.read() as db:
                 order, key = draw_cross_order(
                     db, profile, definition.certificate, issuer=definition.issuer, days=definition.days, actor=actor

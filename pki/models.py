@@ -39,8 +39,8 @@ class Authority(Base):
 
     ``alias`` is what its generations have in common and ``generation`` counts them: the newest issues, the older ones go on
     signing their CRLs. ``certificate_der`` is NULL until its own certificate has been issued. ``crl_number`` is the last
-    number given out; ``status_version`` rises with every change of a status, so that a CRL that is behind can be told without counting.
-    ``responder_renewal_at`` is when somebody last set about renewing its OCSP responder.
+    number given out; ``status_version`` rises with every change of a status, so that a CRL that is behind can be told
+    without counting. ``responder_renewal_at`` is when somebody last set about renewing its OCSP responder.
     """
 
     __tablename__ = "authority"

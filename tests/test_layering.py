@@ -24,8 +24,11 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"tsa", "signer", "verifier", "jobs"}),
     frozenset({"migrations"}),
     frozenset({"bootstrap"}),
-    frozenset({"api", "instance"}),
+    frozenset({"api", "backup", "instance", "selfcheck"}),
     frozenset({"server"}),
+    frozenset({"cli_common"}),
+    frozenset({"cli_jobs"}),
+    frozenset({"cli_ca", "cli_inventory", "cli_registry", "cli_status"}),
     frozenset({"cli"}),
 )
 """From the ground up. A room imports from floors below its own, never from its own floor or from above. The one door through

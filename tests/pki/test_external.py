@@ -27,8 +27,9 @@ from tests.software_keys import make_key
 class Elsewhere:
     """Somebody else's authorities: a root and one below it."""
 
-    def __init__(self, at: datetime, name: str = "Elsewhere", path_length: int | None = 0) -> None:
-        self._at = at
+    def __init__(self, at: datetime, name: str = "Elsewhere", *, path_length: int | None = 0, identifiers: bool = False) -> None:
+        """``identifiers``: its certificates carry their key identifier."""
+        self._at, self._identifiers = at, identifiers
         self._root_key, self._key = make_key(KeySpec.P_384), make_key(KeySpec.P_256)
         self.root = self._certify(f"{name} Root", self._root_key.public_key(), f"{name} Root", self._root_key, authority=True)
         self.issuing = self._certify(
@@ -73,6 +74,8 @@ class Elsewhere:
                 x509.KeyUsage(digital_signature=not authority, key_cert_sign=authority, crl_sign=authority, **usage), critical=True
             )
         )
+        if self._identifiers:
+            builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         if extended:
             builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
         return builder.sign(key, hashes.SHA256())
@@ -230,7 +233,7 @@ def test_an_anchor_is_pinned_labelled_and_removed(house: House, elsewhere: Elsew
 
     for wrong in ({"pin": "0" * 64}, {"pin": "abc"}, {"domain": "own"}, {"domain": "Công vụ"}, {"data": b"nothing"}):
         with pytest.raises(Rejected):
-            install(**wrong)  # type: ignore[arg-type]  # one of them at a time
+            install(**wrong)
     with pytest.raises(Rejected, match="no trust anchor"):
         install(_pem(leaf), pin=fingerprint(leaf))
     install(pin=":".join(sha256.upper()[at : at + 2] for at in range(0, 64, 2)))
