@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,17 @@ from typing import Any
 import falcon
 
 import web
+from approvals import http as approvals
 from bootstrap import Services
+from jobs import http as jobs
+from notices import http as notices
 from pki import http as pki
+from pki import http_domains as domains
+from pki import http_enrolment as enrolment
+from pki import http_inventory as inventory
+from pki import http_status as status
 from registry import http as registry
+from registry import http_agencies, http_callers
 from signer import http as signer
 from tsa import http as tsa
 from verifier import http as verifier
@@ -36,9 +45,12 @@ def route_table(services: Services) -> Routes:
         ("/tsa", tsa.Timestamps(reception=services.reception)),
         ("/tsa/policy", tsa.PolicyPage(config=services.config)),
         ("/tsa/{unit}", tsa.UnitTimestamps(reception=services.reception)),
-        ("/ocsp", pki.OcspPost(responder=services.ocsp)),
-        ("/ocsp/{request:path}", pki.OcspGet(responder=services.ocsp)),
-        ("/crl/{file}", pki.CrlFile(publisher=services.crl)),
+        ("/ocsp", status.OcspPost(responder=services.ocsp)),
+        ("/ocsp/{request:path}", status.OcspGet(responder=services.ocsp, now=services.now)),
+        ("/crl/{file}", status.CrlFile(publisher=services.crl)),
+        ("/crl/{file}/{part}", status.CrlPartFile(publisher=services.crl)),
+        ("/v1/crls/{authority}", status.CrlArchive(publisher=services.crl)),
+        ("/v1/revocation-grounds", status.Grounds()),
         ("/ca/{file}", pki.AuthorityFile(database=services.database)),
         ("/v1/verifications", verifier.Verifications(verifier=services.verifier)),
     ]
@@ -48,14 +60,90 @@ def route_table(services: Services) -> Routes:
         ("/v1/signers", pki.Signers(database=services.database, now=services.now)),
     ]
     for_admins_and_auditors: Routes = [
-        ("/v1/certificates", pki.Certificates(authority=services.ca, database=services.database)),
-        ("/v1/certificates/{serial}", pki.CertificateView(database=services.database)),
-        ("/v1/certificates/{serial}/revocation", pki.Revocation(authority=services.ca)),
+        ("/v1/certificates", pki.Certificates(**_enrolling(services))),
+        ("/v1/certificates/export", inventory.CertificateExport(database=services.database, now=services.now)),
+        ("/v1/certificates/summary", inventory.CertificateSummaries(database=services.database, now=services.now)),
+        ("/v1/certificates/{serial}", pki.CertificateView(database=services.database, now=services.now)),
+        ("/v1/certificates/{serial}/revocation", status.Revocation(**_revoking(services))),
+        ("/v1/certificates/{serial}/suspension", status.Suspension(revocations=services.revocations)),
+        ("/v1/certificates/{serial}/resumption", status.Resumption(revocations=services.revocations)),
+        ("/v1/certificates/{serial}/renewal", enrolment.Renewal(**_enrolling(services))),
+        ("/v1/certificates/{serial}/rekey", enrolment.Rekey(**_enrolling(services))),
+        ("/v1/certificates/{serial}/status", status.CertificateStatus(history=services.history)),
+        ("/v1/revocations", status.RevocationCollection(**_revoking(services))),
+        ("/v1/revocations/{receipt}", status.RevocationView(revocations=services.revocations)),
+        ("/v1/deliveries", notices.Deliveries(database=services.database)),
+        ("/v1/contacts/{kind}/{name}", notices.ContactResource(database=services.database, now=services.now)),
+        *_registry_routes(services),
+        *_approval_and_job_routes(services),
+        ("/v1/trust-anchors", domains.Anchors(database=services.database, now=services.now)),
+        ("/v1/trust-anchors/{sha256}", domains.AnchorView(database=services.database, now=services.now)),
+        ("/v1/external-certificates", domains.Externals(externals=services.externals)),
+        ("/v1/external-certificates/{number}/certificate", domains.ExternalImport(externals=services.externals)),
+        ("/v1/external-certificates/{number}/withdrawal", domains.ExternalWithdrawal(externals=services.externals)),
         ("/v1/timestamps", tsa.RecordedTimestamps(database=services.database)),
         ("/v1/timestamps/{serial}", tsa.RecordedTimestamp(database=services.database)),
         ("/v1/audit-entries", registry.AuditEntries(database=services.database)),
     ]
     return for_client_systems + for_everybody + for_admins_and_auditors
+
+
+def _registry_routes(services: Services) -> Routes:
+    """Agencies, subscribers and callers; each resource is made of the database and the clock."""
+
+    def gated(role: str) -> bool:
+        return services.approvals.needs("client.role", {role})
+
+    resources: dict[str, Any] = {
+        "/v1/agencies": http_agencies.Agencies,
+        "/v1/agencies/{code}": http_agencies.AgencyResource,
+        "/v1/agencies/{code}/names": http_agencies.AgencyNames,
+        "/v1/agencies/{code}/parent": http_agencies.AgencyPlace,
+        "/v1/agencies/{code}/merger": http_agencies.AgencyMergers,
+        "/v1/agencies/{code}/closure": http_agencies.AgencyClosures,
+        "/v1/subscribers": http_agencies.Subscribers,
+        "/v1/subscribers/{handle}": http_agencies.SubscriberResource,
+        "/v1/clients": functools.partial(http_callers.Callers, needs_approval=gated),
+        "/v1/clients/{name}": http_callers.Caller,
+        "/v1/clients/{name}/disablement": http_callers.CallerDisablement,
+        "/v1/clients/{name}/grants/{subscriber}": http_callers.CallerGrant,
+    }
+    return [(path, kind(database=services.database, now=services.now)) for path, kind in resources.items()]
+
+
+def _approval_and_job_routes(services: Services) -> Routes:
+    """Four eyes, and work in bulk."""
+    resources = {"approvals": services.approvals}
+    return [
+        ("/v1/approvals", approvals.ApprovalList(**resources)),
+        ("/v1/approvals/{identifier:int}", approvals.ApprovalDetail(**resources)),
+        ("/v1/approvals/{identifier:int}/approval", approvals.ApprovalConsent(**resources)),
+        ("/v1/approvals/{identifier:int}/rejection", approvals.ApprovalRejection(**resources)),
+        ("/v1/approvals/{identifier:int}/withdrawal", approvals.ApprovalWithdrawal(**resources)),
+        ("/v1/clients/{name}/role", approvals.ClientRole(clients=services.clients, **resources)),
+        (
+            "/v1/profiles/{name}/activation",
+            enrolment.ProfileActivation(changes=services.profile_changes, approvals=services.approvals),
+        ),
+        ("/v1/jobs", jobs.JobList(jobs=services.jobs)),
+        ("/v1/jobs/enrolments", jobs.EnrolmentJobs(jobs=services.jobs)),
+        ("/v1/jobs/replacements", jobs.ReplacementJobs(jobs=services.jobs)),
+        ("/v1/jobs/{identifier:int}", jobs.JobDetail(jobs=services.jobs)),
+        ("/v1/jobs/{identifier:int}/rows", jobs.JobRows(jobs=services.jobs)),
+        ("/v1/jobs/{identifier:int}/execution", jobs.JobExecution(jobs=services.jobs)),
+        ("/v1/jobs/{identifier:int}/cancellation", jobs.JobCancellation(jobs=services.jobs)),
+    ]
+
+
+def _enrolling(services: Services) -> dict[str, Any]:
+    """What routes that issue are made of."""
+    own = {"enrolments": services.enrolments, "approvals": services.approvals}
+    return {**own, "database": services.database, "now": services.now}
+
+
+def _revoking(services: Services) -> dict[str, Any]:
+    """What routes that revoke are made of."""
+    return {"revocations": services.revocations, "acts": services.revocation_acts, "approvals": services.approvals}
 
 
 def create_app(services: Services) -> App:

@@ -6,21 +6,38 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Self
 
 import sqlalchemy as sa
 
+from approvals.service import Act, Approvals, Payload
+from audit.log import Actor
 from core.clock import Now, system_now
-from core.config import Config
 from core.db import Database
 from core.errors import Unavailable
 from core.housekeeping import Task
 from core.metrics import Metrics
+from core.settings import Config
 from hsm.token import Token
+from jobs.kinds import EnrolmentKind, ReplacementKind
+from jobs.service import Jobs
 from migrations.schema import is_current
+from notices.courier import Courier
+from pki.acts import RevocationActs, build_acts
 from pki.ca import CertificateAuthority
+from pki.ceremony import Ceremony
 from pki.crl import CrlPublisher
+from pki.enrolment import Enrolments
+from pki.external import ExternalCertificates
 from pki.ocsp import OcspResponder
+from pki.profile_changes import ProfileChanges
+from pki.reminders import Reminders
+from pki.responders import Responders
+from pki.revocation import Revocations
+from pki.status import StatusHistory
+from pki.summary import refresh_counts
+from pki.watch import Watcher
+from registry.clients import Clients
 from signer.service import Signer
 from tsa.authority import TimestampAuthority
 from tsa.clock import TrustedClock, build_sources
@@ -29,6 +46,7 @@ from tsa.reception import Reception
 from tsa.succession import Succession
 from verifier.service import Verifier
 from web.health import Check
+from web.idempotency import StoredAnswers
 
 UNDECIDED_AFTER: Final = timedelta(minutes=2)
 """An intent older than this belongs to a process that is gone: no request lives so long. Should one, its result is refused."""
@@ -44,6 +62,19 @@ class Services:
     now: Now
     ca: CertificateAuthority
     crl: CrlPublisher
+    ceremony: Ceremony
+    externals: ExternalCertificates
+    revocations: Revocations
+    history: StatusHistory
+    watcher: Watcher
+    responders: Responders
+    clients: Clients
+    enrolments: Enrolments
+    profile_changes: ProfileChanges
+    revocation_acts: RevocationActs
+    approvals: Approvals
+    jobs: Jobs
+    answers: StoredAnswers
     ocsp: OcspResponder
     clock: TrustedClock
     tsa: TimestampAuthority
@@ -52,6 +83,8 @@ class Services:
     units: Succession
     signer: Signer
     verifier: Verifier
+    reminders: Reminders
+    courier: Courier
 
     @property
     def checks(self) -> Mapping[str, Check]:
@@ -65,11 +98,28 @@ class Services:
             "reconcile": lambda: self.reconcile(self.now() - UNDECIDED_AFTER),
             "crl": self.crl.refresh,
             "units": self.units.refresh,
+            "responders": self.responders.renew,
+            "watch": self.watcher.look,
+            "reminders": self.reminders.remind,
+            "deliveries": self.courier.deliver,
+            "counts": lambda: refresh_counts(self.database, self.now()),
         }
+
+    @property
+    def background_work(self) -> Mapping[str, Task]:
+        """What is worked on without pause while there is some; apart from the housekeeping, which must not wait for it."""
+        return {"jobs": self.jobs.work}
 
     def reconcile(self, before: datetime) -> int:
         """Settle every intent written before ``before`` that has no result; returns how many there were."""
-        return self.ca.reconcile(before) + self.crl.reconcile(before) + self.signer.reconcile(before)
+        settled = self.ca.reconcile(before) + self.crl.reconcile(before) + self.signer.reconcile(before)
+        return settled + self.approvals.reconcile(before) + self.answers.reconcile(before)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def render_metrics(self) -> bytes:
         """What Prometheus is told, the clock as it is at this moment."""
@@ -82,6 +132,7 @@ class Services:
     def close(self) -> None:
         """Give back the token and the database connections."""
         self.clock.close()
+        self.watcher.stop()
         self.token.close()
         self.database.close()
 
@@ -101,7 +152,6 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
     database = Database(config.database_url, pool_size=config.server.threads + 2)
     token = Token(config.hsm)
     crl = CrlPublisher(database=database, keys=token, now=now, config=config)
-    ca = CertificateAuthority(database=database, keys=token, now=now, config=config, crl=crl)
     clock = TrustedClock(
         sources=build_sources(config.tsa.clock), config=config.tsa.clock, accuracy_milliseconds=config.tsa.accuracy_milliseconds
     )
@@ -110,6 +160,37 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
     )
     limits = Limits(database=database, now=now, config=config.tsa.limits, workers=config.server.workers)
     database.committed = metrics.committed
+    ca = CertificateAuthority(database=database, keys=token, now=now, config=config)
+    watcher = Watcher(database=database, now=now, config=config)
+    revocations = Revocations(database=database, crl=crl, now=now, changed=watcher.nudge)
+    clients = Clients(database=database, now=now)
+    enrolments = Enrolments(authority=ca, database=database, now=now, config=config)
+    profile_changes = ProfileChanges(database=database, now=now, profiles=ca.profiles)
+    revocation_acts = RevocationActs(database=database, revocations=revocations)
+
+    def execute_job(payload: Payload, actor: Actor) -> Payload:
+        return jobs.perform(payload, actor)
+
+    acts = [
+        *build_acts(enrolments, revocation_acts, profile_changes),
+        Act("client.role", ("role",), clients.change_role, lambda payload: f"Đổi vai trò của {payload['client']}: {payload['to']}"),
+        Act("job.enrolment", ("issue",), execute_job, _describe_job),
+        Act("job.replacement", ("issue", "revoke"), execute_job, _describe_job),
+    ]
+    approvals = Approvals(database=database, now=now, config=config.approvals, acts=acts)
+    jobs = Jobs(
+        database=database,
+        now=now,
+        config=config.jobs,
+        approvals=approvals,
+        enrolment=EnrolmentKind(enrolments),
+        replacement=ReplacementKind(
+            enrolments,
+            database=database,
+            revoke=lambda serial, reason, actor: revocations.revoke(serial, reason=reason, actor=actor),
+            now=now,
+        ),
+    )
     return Services(
         config=config,
         database=database,
@@ -117,6 +198,19 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
         now=now,
         ca=ca,
         crl=crl,
+        revocations=revocations,
+        clients=clients,
+        enrolments=enrolments,
+        profile_changes=profile_changes,
+        revocation_acts=revocation_acts,
+        approvals=approvals,
+        jobs=jobs,
+        answers=StoredAnswers(database=database, now=now),
+        history=StatusHistory(database=database, now=now, config=config),
+        watcher=watcher,
+        ceremony=Ceremony(database=database, keys=token, now=now, config=config, ca=ca, crl=crl),
+        externals=ExternalCertificates(database=database, keys=token, now=now),
+        responders=Responders(database=database, ca=ca, now=now),
         ocsp=OcspResponder(database=database, keys=token, now=now, config=config),
         clock=clock,
         tsa=tsa,
@@ -125,4 +219,11 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
         units=Succession(database=database, ca=ca, now=now, units=tsa.units),
         signer=Signer(database=database, keys=token, now=now, stamp=tsa.stamp, font=config.signer.font),
         verifier=Verifier(database=database, now=now),
+        reminders=Reminders(database=database, config=config.notices, now=now),
+        courier=Courier(database=database, config=config.notices, now=now),
     )
+
+
+def _describe_job(payload: Payload) -> str:
+    what = "Cấp hàng loạt" if "reason" not in payload["options"] else "Thay thế hàng loạt"
+    return f"{what}: {payload['rows']} chứng thư ({', '.join(payload['profiles'])}), công việc số {payload['job']}"

@@ -6,21 +6,30 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
-from audit.log import Actor
-from bootstrap import Services, build
-from cli_tsa import TsaCommands
+import cli_ca
+import cli_inventory
+import cli_jobs
+import cli_registry
+import cli_status
+import cli_tsa
+from bootstrap import build
+from cli_common import open_services, operator
 from core.config import home_from_environment, load_config, port_from_environment
-from core.errors import CondauError, NotFound, Rejected
+from core.errors import CondauError, Rejected
 from hsm.keys import KeySpec
 from instance import CREDENTIALS, initialise
+from pki.acts import ISSUE
 from pki.authorities import Organisation
+from pki.enrolment import build_payload, build_request
+from pki.views import CertificateRequest, IssueOptions
 from registry import registry
-from registry.models import Role, SubscriberKind
+from registry.models import Role
+from selfcheck import check_start
 from server import serve
-from web.health import run_check
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,19 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _operator() -> Actor:
-    return Actor(f"os-user-{os.getuid()}", "operator")
-
-
-def _services() -> Services:
-    return build(load_config(home_from_environment()))
-
-
 def _init(options: argparse.Namespace) -> int:
     home = home_from_environment()
     url = options.public_url or f"http://127.0.0.1:{port_from_environment() or 8080}"
     organisation = Organisation(name=options.organisation, locality=options.locality)
-    services = initialise(home, public_url=url, organisation=organisation, development=options.development)
+    founder = None if options.without_authorities else organisation
+    services = initialise(home, public_url=url, organisation=founder, development=options.development)
     print(f"The instance in {home} is ready; it calls itself {services.config.public_url}.")
     if options.development:
         print(f"API keys of its demonstration clients: {home / CREDENTIALS}")
@@ -59,19 +61,25 @@ def _init(options: argparse.Namespace) -> int:
 
 def _serve(_: argparse.Namespace) -> int:
     config = load_config(home_from_environment())
+    with closing(build(config)) as services:
+        check_start(services)
     print(f"Condau answers at http://{config.server.host}:{config.server.port} (reference: /docs). Ctrl-C stops it.", flush=True)
     serve(config)
     return 0
 
 
 def _issue(options: argparse.Namespace) -> int:
-    services = _services()
+    services = open_services()
+    wanted = {"profile": options.profile, "subscriber": options.subscriber, "reference": options.reference, "days": options.days}
     if options.csr is not None:
-        csr = options.csr.read_bytes()
-        issued = services.ca.issue_from_csr(csr, profile=options.profile, subscriber=options.subscriber, actor=_operator())
+        request = build_request(IssueOptions(**wanted), options.csr.read_bytes())
     else:
-        spec = KeySpec(options.key)
-        issued = services.ca.issue_for_key(profile=options.profile, subscriber=options.subscriber, spec=spec, actor=_operator())
+        request = CertificateRequest(**wanted, key=KeySpec(options.key))
+    order = services.enrolments.check(request, operator())
+    pending = services.approvals.ask(ISSUE, {order.profile.name}, build_payload(order, request), operator())
+    if pending is not None:
+        return cli_jobs.say_pending(pending)
+    issued = services.enrolments.issue(request, operator())
     pem = issued.pem
     if options.out is None:
         print(pem, end="")
@@ -82,79 +90,36 @@ def _issue(options: argparse.Namespace) -> int:
     return 0
 
 
-def _revoke(options: argparse.Namespace) -> int:
-    services = _services()
-    receipt = services.ca.revoke(options.serial, reason=options.reason, actor=_operator())
-    print(receipt.model_dump_json(indent=2))
-    services.close()
-    return 0
-
-
 def _publish_crl(options: argparse.Namespace) -> int:
-    services = _services()
+    services = open_services()
     for name in options.authority or services.crl.authorities():
-        published = services.crl.publish(name, actor=_operator())
+        published = services.crl.publish(name, actor=operator())
         print(f"{name}: CRL number {published.number}, next update {published.next_update:%Y-%m-%dT%H:%M:%SZ}")
     services.close()
     return 0
 
 
 def _reconcile(options: argparse.Namespace) -> int:
-    services = _services()
+    services = open_services()
     settled = services.reconcile(services.now() - timedelta(seconds=options.older_than))
     print(f"{settled} undecided, now settled")
     services.close()
     return 0
 
 
-def _check(_: argparse.Namespace) -> int:
-    services = _services()
-    failed = 0
-    for name, check in services.checks.items():
-        part = run_check(check)
-        failed += not part.works
-        print(f"{'ok   ' if part.works else 'ERROR'} {name}{': ' + part.detail if part.detail else ''}")
-    services.close()
-    return 1 if failed else 0
-
-
-def _add_agency(options: argparse.Namespace) -> int:
-    services = _services()
-    with services.database.write() as db:
-        registry.add_agency(
-            db, at=services.now(), actor=_operator(), code=options.code, name=options.name, locality=options.locality
-        )
-    print(f"agency {options.code} added")
-    return 0
-
-
-def _add_subscriber(options: argparse.Namespace) -> int:
-    services = _services()
-    with services.database.write() as db:
-        agency = registry.find_agency(db, options.agency)
-        if agency is None:
-            raise NotFound("agency", f"no agency has the code {options.agency}: add it with `condau add-agency`")
-        kind = SubscriberKind(options.kind)
-        registry.add_subscriber(
-            db, at=services.now(), actor=_operator(), handle=options.handle, kind=kind, common_name=options.name, agency=agency
-        )
-    print(f"subscriber {options.handle} added")
-    return 0
-
-
 def _add_client(options: argparse.Namespace) -> int:
-    services = _services()
+    services = open_services()
     with services.database.write() as db:
-        key = registry.add_client(db, at=services.now(), actor=_operator(), name=options.name, role=Role(options.role))
+        key = registry.add_client(db, at=services.now(), actor=operator(), name=options.name, role=Role(options.role))
     print(key)
     print("This API key is shown once and not kept: give it to the client system's operator.", file=sys.stderr)
     return 0
 
 
 def _grant(options: argparse.Namespace) -> int:
-    services = _services()
+    services = open_services()
     with services.database.write() as db:
-        registry.grant(db, at=services.now(), actor=_operator(), client=options.client, subscriber=options.subscriber)
+        registry.grant(db, at=services.now(), actor=operator(), client=options.client, subscriber=options.subscriber)
     print(f"{options.client} may sign for {options.subscriber}")
     return 0
 
@@ -165,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("init", help="make the instance: token, database, authorities; finishes what was cut off")
     command.add_argument("--development", action="store_true", help="with a demonstration agency, signers and API keys")
+    command.add_argument("--without-authorities", action="store_true", help="make none: they come from ceremonies")
     command.add_argument("--public-url", help="where clients reach the service (default: http://127.0.0.1:CONDAU_PORT)")
     command.add_argument("--organisation", default="Condau Demo", help="the O of the authorities' names")
     command.add_argument("--locality", default="Thử Nghiệm", help="the L of the authorities' names")
@@ -176,16 +142,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("issue", help="issue a certificate, from a CSR or for a new key in the token")
     command.add_argument("--profile", required=True)
     command.add_argument("--subscriber", required=True, help="the subscriber's handle")
+    command.add_argument("--reference", required=True, help="number and date of the written request it is issued on")
+    command.add_argument("--days", type=int, help="how long it is valid (default: what the profile says)")
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--csr", type=Path, help="a PKCS#10 file, PEM or DER")
     source.add_argument("--key", choices=[spec.value for spec in KeySpec], help="generate a key of this kind in the token")
     command.add_argument("--out", type=Path, help="write the certificate here instead of standard output")
     command.set_defaults(run=_issue)
-
-    command = commands.add_parser("revoke", help="revoke a certificate and publish the CRL")
-    command.add_argument("serial", help="the serial number in hex")
-    command.add_argument("--reason", default="unspecified", help="a CRLReason of RFC 5280, section 5.3.1 (default: unspecified)")
-    command.set_defaults(run=_revoke)
 
     command = commands.add_parser("publish-crl", help="issue a new CRL now")
     command.add_argument("authority", nargs="*", help="names of authorities (default: all)")
@@ -195,23 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--older-than", type=float, default=120, metavar="SECONDS", help="only what is older (default: 120)")
     command.set_defaults(run=_reconcile)
 
-    command = commands.add_parser("check", help="check every part; exit code 1 when one fails")
-    command.set_defaults(run=_check)
-
-    TsaCommands(services=_services, operator=_operator).add_to(commands)
-
-    command = commands.add_parser("add-agency", help="add an agency to the registry")
-    for name in ("code", "name", "locality"):
-        command.add_argument(f"--{name}", required=True)
-    command.set_defaults(run=_add_agency)
-
-    command = commands.add_parser("add-subscriber", help="add a subscriber of an agency to the registry")
-    command.add_argument("handle")
-    command.add_argument("--kind", required=True, choices=[kind.value for kind in SubscriberKind])
-    command.add_argument("--name", required=True, help="the common name in certificates")
-    command.add_argument("--agency", required=True, metavar="CODE")
-    command.set_defaults(run=_add_subscriber)
-
+    cli_tsa.TsaCommands(services=open_services, operator=operator).add_to(commands)
+    cli_registry.add_commands(commands)
     command = commands.add_parser("add-client", help="add a caller of the API and print its key")
     command.add_argument("name")
     command.add_argument("--role", required=True, choices=[role.value for role in Role])
@@ -221,6 +169,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("client")
     command.add_argument("subscriber", help="the subscriber's handle")
     command.set_defaults(run=_grant)
+    cli_ca.add_commands(commands)
+    cli_inventory.add_commands(commands)
+    cli_jobs.add_commands(commands)
+    cli_status.add_commands(commands)
     return parser
 
 

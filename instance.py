@@ -17,7 +17,7 @@ from bootstrap import Services, build
 from core.config import FILE_NAME, load_config
 from core.errors import NotFound, Unauthenticated
 from hsm.keys import KeySpec
-from hsm.softhsm import init_softhsm
+from hsm.softhsm import ensure_named_tokens, init_softhsm
 from migrations.schema import upgrade
 from pki.authorities import Organisation, create_authorities
 from registry import registry
@@ -31,10 +31,12 @@ DEMO_SUBSCRIBERS: Final = (
     ("demo-device", SubscriberKind.DEVICE, "Máy chủ thử nghiệm", None),
 )
 """Handle, kind, common name and the profile of the certificate whose key is made in the token (None: it brings its own)."""
+DEMO_REFERENCE: Final = "00/PYC-THU"
 DEMO_CLIENTS: Final = (
     ("client", "demo-client", Role.CLIENT, "demo-seal"),
     ("officer_client", "demo-officer-client", Role.CLIENT, "demo-officer"),
     ("admin", "demo-admin", Role.ADMIN, None),
+    ("admin2", "demo-admin-2", Role.ADMIN, None),
     ("auditor", "demo-auditor", Role.AUDITOR, None),
 )
 """Table in credentials.toml, name, role, and the subscriber it may sign for."""
@@ -56,10 +58,11 @@ unchecked = true  # stamp also where nothing vouches for the clock; `condau chec
 """
 
 
-def initialise(home: Path, *, public_url: str, organisation: Organisation, development: bool) -> Services:
+def initialise(home: Path, *, public_url: str, organisation: Organisation | None, development: bool) -> Services:
     """Bring the instance in ``home`` to life as far as it is not, and return its services.
 
-    ``public_url`` is written into the configuration on the first run and into every certificate from then on.
+    Without an ``organisation`` no authority is made: they come from ceremonies. ``public_url`` is written into the configuration on
+    the first run and into every certificate from then on.
     """
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
@@ -69,10 +72,12 @@ def initialise(home: Path, *, public_url: str, organisation: Organisation, devel
     config = load_config(home)
     if "SOFTHSM2_CONF" in config.hsm.environment:
         init_softhsm(config.hsm, so_pin_file=home / "secrets" / "so-pin")
+        ensure_named_tokens(config.hsm)
     services = build(config)
     services.token.ensure_probe_key()
     upgrade(services.database)
-    create_authorities(services.ca, services.crl, organisation=organisation, actor=SYSTEM)
+    if organisation is not None:
+        create_authorities(services.ca, services.crl, organisation=organisation, actor=SYSTEM)
     if development:
         _seed_demonstration(services)
     return services
@@ -92,7 +97,9 @@ def _seed_demonstration(services: Services) -> None:
                 registry.add_subscriber(db, at=at, actor=SYSTEM, handle=handle, kind=kind, common_name=common_name, agency=agency)
     for handle, _, _, profile in DEMO_SUBSCRIBERS:
         if profile is not None and not services.ca.has_certificate(handle):
-            services.ca.issue_for_key(profile=profile, subscriber=handle, spec=KeySpec.P_256, actor=SYSTEM)
+            services.ca.issue_for_key(
+                profile=profile, subscriber=handle, reference=DEMO_REFERENCE, spec=KeySpec.P_256, actor=SYSTEM
+            )
     if not _credentials_work(services):
         _write_credentials(services)
 

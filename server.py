@@ -10,16 +10,19 @@ from gunicorn.workers.base import Worker
 
 from api import create_app, create_express
 from bootstrap import Services, build
-from core.config import Config, export_metrics_folder
+from core.config import export_metrics_folder
 from core.housekeeping import Housekeeper
 from core.logs import JsonLines, configure_logs
 from core.metrics import Metrics, empty_folder
+from core.settings import Config
 
 GRACE_SECONDS = 10
 """How long a worker that is told to stop may finish what it began."""
+_WORK_EVERY = 1.0
+"""Seconds after which a worker looks for rows of jobs again."""
 
 
-class Server(BaseApplication):
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no types
     """Runs until SIGTERM or SIGINT.
 
     The application is built in each worker, after the fork: PKCS#11 leaves a module undefined in a forked child.
@@ -32,7 +35,7 @@ class Server(BaseApplication):
         empty_folder(self._metrics_folder)
         export_metrics_folder(self._metrics_folder)
         self._services: Services | None = None
-        self._housekeeper: Housekeeper | None = None
+        self._housekeepers: list[Housekeeper] = []
         super().__init__()
 
     def load_config(self) -> None:
@@ -64,12 +67,17 @@ class Server(BaseApplication):
     def _begin_housekeeping(self, _worker: Worker) -> None:
         assert self._services is not None  # noqa: S101 - gunicorn calls load() first
         self._services.clock.start()
-        self._housekeeper = Housekeeper(self._services.housekeeping)
-        self._housekeeper.start()
+        self._housekeepers = [
+            Housekeeper(self._services.housekeeping),
+            Housekeeper(self._services.background_work, every=_WORK_EVERY),
+        ]
+        for housekeeper in self._housekeepers:
+            housekeeper.start()
+        self._services.watcher.start()
 
     def _give_back(self, _arbiter: Arbiter, _worker: Worker) -> None:
-        if self._housekeeper is not None:
-            self._housekeeper.stop()
+        for housekeeper in self._housekeepers:
+            housekeeper.stop()
         if self._services is not None:
             self._services.close()
 

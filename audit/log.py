@@ -14,11 +14,16 @@ from core.db import Base, Record, Row
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who is acting: ``name`` and ``role`` as the registry knows them, and the ``request_id`` it happens under."""
+    """Who is acting: ``name`` and ``role`` as the registry knows them, and the ``request_id`` it happens under.
+
+    ``origin`` names what the act is done for where that must happen at most once, however often it is tried: a stored
+    answer, an approval, a row of a job (``job/7/12``). Empty: nothing but this request.
+    """
 
     name: str
     role: str
     request_id: str = ""
+    origin: str = ""
 
 
 SYSTEM = Actor(name="condau", role="system")

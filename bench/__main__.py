@@ -7,6 +7,8 @@ shipped, with the record and the audit log on, driven by wrk from the same machi
 from __future__ import annotations
 
 import argparse
+import hashlib
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -14,13 +16,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import ocsp
 from rfc3161_client import TimestampRequestBuilder
 
 from audit.log import SYSTEM, Actor
 from bench.load import SAMPLE_PDF, make_csr
+from bench.openssl_ocsp import serve_index
 from bench.pyhanko_signer import sign_with_pyhanko
+from bench.scale import measure_scale
 from bench.wrk import Rate, measure
 from bootstrap import build
 from core.config import load_config
@@ -34,7 +39,13 @@ def main() -> int:
     """Measure everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=8, help="of each measurement")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--scale", action="store_true", help="instead: a million certificates against a thousand (minutes)")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="of --scale")
+    options = parser.parse_args()
+    seconds = options.seconds
+    if options.scale:
+        measure_scale(options.database)
+        return 0
     with tempfile.TemporaryDirectory(prefix="condau-bench-") as folder:
         service = Service(Path(folder))
         service.condau("init", "--development")
@@ -91,26 +102,31 @@ class Bench:
             _print_rate(f"{level} over HTTP", rate)
 
     def certificates(self) -> None:
-        """Certificates from one CSR over HTTP, each drafted, written ahead, signed, checked and recorded."""
+        """Certificates from one CSR over HTTP, each drafted, linted, written ahead, signed, checked and recorded."""
         self._service.start()
-        path = "/v1/certificates?profile=device&subscriber=demo-device"
+        path = "/v1/certificates?profile=device&subscriber=demo-device&reference=bench"
         rate = self._post(path, make_csr(), "application/pkcs10", key="admin")
         self._service.stop()
         print("\nCertificates, P-384 issuer")
         _print_rate("certificates over HTTP", rate)
 
     def statuses(self) -> None:
-        """OCSP answers over HTTP, each signed and recorded."""
+        """OCSP answers over HTTP, each signed (the request has a nonce) and recorded, against openssl's own responder on P-256."""
         services = build(load_config(self._service.home))
         with services.database.read() as db:
             identity: Identity = service_certificate(db, "tsa", services.now())
         services.close()
-        builder = ocsp.OCSPRequestBuilder().add_certificate(identity.certificate, identity.chain[0], hashes.SHA1())  # noqa: S303 - what clients send
+        with serve_index() as (url, authority):
+            body = _ocsp_request(authority, 2)
+            baseline = measure(url, seconds=self._seconds, body=body, headers={"Content-Type": "application/ocsp-request"})
         self._service.start()
-        rate = self._post("/ocsp", builder.build().public_bytes(serialization.Encoding.DER), "application/ocsp-request")
+        body = _ocsp_request(identity.chain[0], identity.certificate.serial_number)
+        rate = self._post("/ocsp", body, "application/ocsp-request")
         self._service.stop()
-        print("\nOCSP")
+        print("\nOCSP, P-256, signed live")
+        _print_rate("openssl ocsp -multi 2", baseline)
         _print_rate("answers over HTTP", rate)
+        print(f"  ratio to openssl                  {rate.per_second / baseline.per_second:9.2f}")
 
     def _new_unit(self, spec: KeySpec) -> str:
         """A new time-stamping unit, which is used from then on; the label of its key."""
@@ -142,6 +158,14 @@ class Bench:
     def _post(self, path: str, body: bytes, kind: str, *, key: str | None = None) -> Rate:
         headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {self._service.api_key(key)}"} if key else {})
         return measure(self._service.url + path, seconds=self._seconds, body=body, headers=headers)
+
+
+def _ocsp_request(issuer: x509.Certificate, serial: int) -> bytes:
+    key = issuer.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    name, digest = (hashlib.sha1(part, usedforsecurity=False).digest() for part in (issuer.subject.public_bytes(), key))
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, digest, serial, hashes.SHA1())  # noqa: S303 - what clients send
+    nonce = x509.OCSPNonce(secrets.token_bytes(16))
+    return builder.add_extension(nonce, critical=False).build().public_bytes(serialization.Encoding.DER)
 
 
 def _print_rate(name: str, rate: Rate) -> None:

@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from pkcs11 import Mechanism, ObjectClass, PKCS11Error, Session
 
-from core.config import HsmConfig
 from core.errors import CondauError, Rejected, Unavailable
+from core.settings import HsmConfig
 from hsm.keys import PrivateKey
 from hsm.mechanisms import Choice
+from hsm.named_tokens import NamedTokens, Opened, log_in
 from hsm.objects import find, find_pairs
 from hsm.token_keys import KeyName, build_key
 
@@ -57,29 +58,50 @@ class Lost(Exception):
 
 
 class Lane:
-    """One session and the keys found through it."""
+    """One session, one more for each further token that was asked for, and the keys found through them."""
 
-    __slots__ = ("_handles", "_offered", "session")
+    __slots__ = ("_handles", "_named", "_offered", "_opened", "session")
 
-    def __init__(self, session: Session, offered: frozenset[Mechanism]) -> None:
+    def __init__(self, session: Session, offered: frozenset[Mechanism], named: NamedTokens | None = None) -> None:
         self.session = session
         self._offered = offered
+        self._named = named
+        self._opened: dict[str, Opened] = {}
         self._handles: dict[bytes, Any] = {}
+
+    def use(self, token: str, work: Callable[[Opened], T]) -> T:
+        """``work`` with the session in this token (empty: the default one); a session that failed is opened anew at its next use.
+
+        Raises what ``work`` raises, and Unavailable for a further token that is not there.
+        """
+        if not token or self._named is None:
+            return work(Opened(self.session, self._offered))
+        if token not in self._opened:
+            self._opened[token] = self._named.open(token)
+        try:
+            return work(self._opened[token])
+        except PKCS11Error:
+            self._opened.pop(token)
+            self._handles.clear()
+            raise
 
     def sign(self, name: KeyName, choices: tuple[Choice, ...]) -> bytes:
         """Sign by the first choice the token offers; raises PKCS11Error, or Rejected when it offers none."""
+        return self.use(name.token, lambda opened: self._sign(opened, name, choices))
+
+    def _sign(self, opened: Opened, name: KeyName, choices: tuple[Choice, ...]) -> bytes:
         handle = self._handles.get(name.id)
         if handle is None:
-            handle = self._handles[name.id] = self._find(name)
+            handle = self._handles[name.id] = self._find(opened.session, name)
         for mechanism, parameter, data in choices:
-            if mechanism in self._offered:
+            if mechanism in opened.offered:
                 signature: bytes = handle.sign(data, mechanism=mechanism, mechanism_param=parameter)
                 return signature
         wanted = ", ".join(choice.mechanism.name for choice in choices)
         raise Rejected("key", f"the token offers none of {wanted}: use another kind of key or signature")
 
-    def _find(self, name: KeyName) -> Any:
-        found = find(self.session, ObjectClass.PRIVATE_KEY, name.label, name.id)
+    def _find(self, session: Session, name: KeyName) -> Any:
+        found = find(session, ObjectClass.PRIVATE_KEY, name.label, name.id)
         if len(found) != 1:
             raise pkcs11.NoSuchKey(f"{len(found)} private keys are {name.label!r} with id {name.id.hex()}")
         return found[0]
@@ -92,13 +114,13 @@ class Lane:
 class Connection:
     """A logged-in token. :meth:`run` is safe from any thread."""
 
-    def __init__(self, token: pkcs11.Token, sessions: list[Session]) -> None:
+    def __init__(self, token: pkcs11.Token, sessions: list[Session], named: NamedTokens | None = None) -> None:
         self.offered: frozenset[Mechanism] = frozenset(token.slot.get_mechanisms())
         self.keys: dict[str, PrivateKey] = {}
         """What this connection has found so far, by label."""
         self.probe_pairs = find_pairs(sessions[0], PROBE_LABEL)
         """The probe key, if it has been made."""
-        self._all = [Lane(session, self.offered) for session in sessions]
+        self._all = [Lane(session, self.offered, named) for session in sessions]
         self._free: SimpleQueue[Lane] = SimpleQueue()
         self._open = False
         self._stalled = False
@@ -165,11 +187,9 @@ class Connection:
             self._free.put(lane)
 
 
-def open_connection(library: Any, config: HsmConfig, pin: str) -> Connection:
-    """Log in to the configured token of an initialised module; raises PKCS11Error."""
+def open_connection(library: Any, config: HsmConfig, pin: str, named: NamedTokens) -> Connection:
+    """Log in to the configured token of an initialised module; raises PKCS11Error. The ``named`` ones are opened when asked for."""
+    named.attach(library)
     token = library.get_token(token_label=config.token_label)
-    try:
-        first = token.open(rw=True, user_pin=pin)
-    except pkcs11.UserAlreadyLoggedIn:
-        first = token.open(rw=True)
-    return Connection(token, [first, *(token.open(rw=True) for _ in range(config.sessions - 1))])
+    first = log_in(token, pin)
+    return Connection(token, [first, *(token.open(rw=True) for _ in range(config.sessions - 1))], named)

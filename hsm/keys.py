@@ -25,8 +25,17 @@ class KeySpec(StrEnum):
     ED25519 = "ed25519"
 
 
+def split_label(label: str) -> tuple[str, str]:
+    """The token's name (empty: the default one) and the label in it, of a label as everybody else writes it."""
+    name, colon, rest = label.partition(":")
+    return (name, rest) if colon else ("", label)
+
+
 class KeyStore(Protocol):
-    """Keys by label. :class:`hsm.token.Token` is one; tests use one of software keys."""
+    """Keys by label; one in another token than the default has that token's name and a colon before it (``root:ca-root``).
+
+    :class:`hsm.token.Token` is one; tests use one of software keys.
+    """
 
     def key(self, label: str) -> PrivateKey:
         """The key with this label; raises NotFound, or Unavailable while the token is away."""

@@ -13,8 +13,8 @@ import secrets
 import shutil
 from pathlib import Path
 
-from core.config import HsmConfig
 from core.errors import Rejected, Unavailable
+from core.settings import HsmConfig
 from hsm.softhsm_guard import StoreGuard, replace_file
 from hsm.token import Token, load_pin, sole_use
 
@@ -41,6 +41,18 @@ def init_softhsm(config: HsmConfig, *, so_pin_file: Path) -> bool:
     finally:
         token.close()
     return missing
+
+
+def ensure_named_tokens(config: HsmConfig) -> None:
+    """Make those of ``config.tokens`` that have no PIN file yet, in the embedded SoftHSM and with new PINs.
+
+    The security officer's PIN lies beside the user's, in ``<pin_file>.so``. Raises Unavailable when SoftHSM fails.
+    """
+    for named in config.tokens:
+        if not named.pin_file.exists():  # with its PIN there, it was made before: one that is away is not made anew
+            pin = _ensure_pin(named.pin_file)
+            so_pin = _ensure_pin(named.pin_file.with_name(named.pin_file.name + ".so"))
+            _init_token(dataclasses.replace(config, token_label=named.token_label), pin, so_pin)
 
 
 def _make_store(config: HsmConfig, folder: Path, so_pin_file: Path) -> None:
@@ -74,9 +86,9 @@ def _ensure_pin(path: Path) -> str:
 
 
 def _init_token(config: HsmConfig, pin: str, so_pin: str) -> None:
-    """C_InitToken on the free slot, then C_InitPIN; python-pkcs11 has no call for the first."""
+    """C_InitToken on the free slot, which SoftHSM lists last, then C_InitPIN; python-pkcs11 has no call for the first."""
     with sole_use(config) as library:
-        slot = library.get_slots()[0]
+        slot = library.get_slots()[-1]
         c_init_token = ctypes.CDLL(str(config.module)).C_InitToken
         c_init_token.restype = ctypes.c_ulong
         secret = so_pin.encode()

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.config import HsmConfig
 from core.errors import Unavailable
+from core.settings import HsmConfig
 
 _log = logging.getLogger(__name__)
 _TOKEN_FILE = "token.object"  # noqa: S105 - a file's name

@@ -21,11 +21,13 @@ from typing import Any, TypeVar
 import pkcs11
 from pkcs11 import Mechanism, PKCS11Error
 
-from core.config import HsmConfig, export_module_environment
+from core.config import export_module_environment
 from core.errors import Conflict, NotFound, Rejected, Unavailable
+from core.settings import HsmConfig
 from hsm.connection import PROBE_LABEL, Connection, Lane, Lost, open_connection, try_out
-from hsm.keys import KeySpec, PrivateKey
+from hsm.keys import KeySpec, PrivateKey, split_label
 from hsm.mechanisms import Choice
+from hsm.named_tokens import PIN_ERRORS, NamedTokens, Opened
 from hsm.objects import check_offered, find_pairs, generate_pair, new_name, private_labels
 from hsm.softhsm_guard import StoreGuard, load_guard
 from hsm.token_keys import KeyName, build_key
@@ -45,7 +47,6 @@ _LOGIN_PATIENCE = 2.0
 _LOGIN_PAUSE = 0.02
 _GENERATE_WAIT = 20.0
 """Seconds to wait for other processes of ours that are making keys (SoftHSM)."""
-_PIN_ERRORS = (pkcs11.PinIncorrect, pkcs11.PinLocked, pkcs11.PinExpired, pkcs11.PinInvalid, pkcs11.PinLenRange)
 _REFUSALS = (
     pkcs11.MechanismInvalid,
     pkcs11.MechanismParamInvalid,
@@ -79,6 +80,7 @@ class Token:
         if self._guard is not None and config.sessions > 1:
             raise Rejected("hsm.sessions", "SoftHSM bears one call at a time in a process: set it to 1")
         self._config = config
+        self._named = NamedTokens(config, self._guard)
         self._connection: Connection | None = None
         self._library: Any = None
         self._away: str | None = None
@@ -90,12 +92,14 @@ class Token:
         connection = self._connection
         if connection is not None and connection.usable and label in connection.keys:
             return connection.keys[label]
-        pairs = self._run(lambda lane: find_pairs(lane.session, label))
+        token, plain = split_label(label)
+        pairs = self._run(lambda lane: lane.use(token, lambda opened: find_pairs(opened.session, plain)))
         if not pairs:
             raise NotFound("key", f"no usable key is labelled {label!r}")
         if len(pairs) > 1:
             raise Conflict(f"{len(pairs)} keys are labelled {label!r}: which one is meant cannot be told")
-        key = build_key(self, *pairs[0])
+        name, public_key = pairs[0]
+        key = build_key(self, KeyName(name.label, name.id, token), public_key)
         connection = self._connection
         if connection is not None:
             connection.keys[label] = key
@@ -108,19 +112,20 @@ class Token:
         """
         begun = time.time()
         made: list[KeyName] = []
+        token, plain = split_label(label)
 
-        def work(lane: Lane) -> None:
-            pairs = find_pairs(lane.session, label)
+        def work(opened: Opened) -> None:
+            check_offered(spec, opened.offered)
+            pairs = find_pairs(opened.session, plain)
             if any(name in made for name, _ in pairs):
                 return  # made by an attempt whose answer was lost
             if pairs:
                 raise Conflict(f"a key labelled {label!r} exists already")
-            made.append(new_name(label))
-            generate_pair(lane.session, made[-1], spec)
+            made.append(new_name(plain))
+            generate_pair(opened.session, made[-1], spec)
 
-        check_offered(spec, self._connected().offered)
         with self._guard.held("generate", _GENERATE_WAIT) if self._guard else nullcontext():
-            self._run(work)
+            self._run(lambda lane: lane.use(token, work))
             if self._guard is not None:
                 self._guard.flush(begun)
         key = self.key(label)
@@ -131,9 +136,10 @@ class Token:
         """See :class:`hsm.token_keys.SigningToken`; raises Rejected or Unavailable."""
         return self._run(lambda lane: lane.sign(name, choices))
 
-    def labels(self) -> list[str]:
-        """The labels of all private keys in the token, sorted; raises Unavailable."""
-        return self._run(lambda lane: private_labels(lane.session))
+    def labels(self, token: str = "") -> list[str]:
+        """The labels of all private keys in the token of this name, with that name, sorted; raises Unavailable."""
+        found = self._run(lambda lane: lane.use(token, lambda opened: private_labels(opened.session)))
+        return [f"{token}:{label}" for label in found] if token else found
 
     def probe(self) -> None:
         """Sign with the probe key and check the signature; raises Unavailable."""
@@ -231,7 +237,7 @@ class Token:
                 return self._log_in(pin)
             with self._guard.held("login", _LOGIN_WAIT):
                 return self._log_in_guarded(self._guard, pin)
-        except _PIN_ERRORS as error:
+        except PIN_ERRORS as error:
             self._refused_pin = stamp
             raise self._unavailable(f"the token refuses the PIN in {self._config.pin_file}: {_name(error)}") from error
         except (PKCS11Error, OSError) as error:
@@ -243,7 +249,7 @@ class Token:
             guard.mend()
             try:
                 connection = self._log_in(pin)
-            except _PIN_ERRORS:
+            except PIN_ERRORS:
                 raise
             except PKCS11Error as error:
                 if time.monotonic() > deadline:
@@ -257,7 +263,7 @@ class Token:
     def _log_in(self, pin: str) -> Connection:
         self._finalize()
         self._library = pkcs11.lib(str(self._config.module))
-        return open_connection(self._library, self._config, pin)
+        return open_connection(self._library, self._config, pin, self._named)
 
     def _finalize(self) -> None:
         """End this process's use of the module, whatever state it is in (a child of fork inherits an undefined one)."""

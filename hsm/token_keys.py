@@ -28,6 +28,8 @@ class KeyName:
 
     label: str
     id: bytes
+    token: str = ""
+    """The name of the token; empty for the default one."""
 
 
 class SigningToken(Protocol):

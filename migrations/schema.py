@@ -15,12 +15,12 @@ from core.db import Database
 _FOLDER: Final = Path(__file__).parent
 
 
-def upgrade(database: Database) -> None:
-    """Run every pending migration, all in one transaction; does nothing on a current database."""
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Run every pending migration up to ``revision``, all in one transaction; does nothing on a current database."""
     config = _config()
     with database.engine.execution_options(condau_write=True).begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 def is_current(database: Database) -> bool:
@@ -28,6 +28,12 @@ def is_current(database: Database) -> bool:
     with database.engine.connect() as connection:
         applied = MigrationContext.configure(connection).get_current_heads()
     return set(applied) == set(ScriptDirectory.from_config(_config()).get_heads())
+
+
+def revision_of(database: Database) -> str:
+    """The revision the database is at; empty for one that was never migrated."""
+    with database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision() or ""
 
 
 def _config() -> AlembicConfig:

@@ -1,4 +1,4 @@
-"""The certificate authority: issuance written ahead, revocation, and settling what a crash left (docs/adr/0004)."""
+"""The certificate authority: issuance written ahead, and settling what a crash left (docs/adr/0004)."""
 
 from __future__ import annotations
 
@@ -17,29 +17,41 @@ from sqlalchemy.orm import Session
 
 from audit.log import SYSTEM, Actor, append
 from core.clock import Now
-from core.config import Config
 from core.db import Database
-from core.errors import CondauError, Conflict, NotFound, Rejected, Unavailable
+from core.errors import Conflict, NotFound, Rejected, Unavailable, Violation
+from core.settings import Config
 from hsm.keys import KeySpec, KeyStore, PrivateKey
+from notices import outbox
+from pki import inventory
 from pki.certificates import (
     authority_chain,
     authority_named,
-    certificate_with_serial,
     format_serial,
     service_certificate,
     usable_until,
 )
-from pki.crl import CrlPublisher, bump_status
 from pki.issuer import Draft, Issuer, Urls, build_draft, spki_digest
-from pki.models import Authority, Certificate, CertificateState, SubjectKey
-from pki.orders import Order, check_claim, check_issuer_standing, check_issuer_term, claim_key, draw_order, load_issuer
-from pki.profile import PROFILES, PublicKey, check_csr, parse_csr, term
-from pki.views import RevocationReason, RevocationReceipt
+from pki.lint import record_lint_set
+from pki.models import Authority, Certificate, CertificateState, StatusAct, SubjectKey
+from pki.orders import (
+    Order,
+    Wish,
+    check_claim,
+    check_holder_standing,
+    check_issuer_standing,
+    check_issuer_term,
+    claim_key,
+    draw_order,
+    load_issuer,
+)
+from pki.place import Place
+from pki.profile import PublicKey, check_csr, parse_csr, profile_digest, term
+from pki.profile_changes import record_allowed_profile
+from pki.profile_files import load_profiles
+from pki.revocation import Change, change_standing
 from registry.models import Subscriber
 
 _log = logging.getLogger("condau.pki")
-_BLOCKING: Final = ("keyCompromise", "cACompromise", "aACompromise")
-"""Reasons after which a key is certified for nobody any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,50 +69,71 @@ class IssuedCertificate:
         return to_pem(self.certificate)
 
 
-class CertificateAuthority:
-    """Issues and revokes, for every authority whose key is in the token."""
+_HERE: Final = Place()
 
-    def __init__(self, *, database: Database, keys: KeyStore, now: Now, config: Config, crl: CrlPublisher) -> None:
+
+class CertificateAuthority:
+    """Issues, for every authority whose key is in the token."""
+
+    def __init__(self, *, database: Database, keys: KeyStore, now: Now, config: Config) -> None:
         self._database = database
         self._keys = keys
         self._now = now
         self._days = config.pki.certificate_days
-        self._urls = Urls(config.public_url)
-        self._crl = crl
+        self._gated = config.approvals.profile
+        self.profiles = load_profiles(config.pki.profiles)
+        self._urls = Urls(config.public_url, config.pki.crl_partitions)
 
     def create_authority(
-        self, name: str, *, subject: x509.Name, spec: KeySpec, issuer: str | None, actor: Actor
+        self,
+        name: str,
+        *,
+        subject: x509.Name,
+        spec: KeySpec,
+        issuer: str | None,
+        actor: Actor,
+        place: Place = _HERE,
+        days: int | None = None,
     ) -> IssuedCertificate:
         """A new authority with a new key in the token: a root (``issuer`` None), or one below the authority ``issuer``.
 
-        A creation that was cut off is finished by calling this again. Raises Conflict when the authority stands already.
+        ``place``: in which token the key is made, and which generation this is. A creation that was cut off is finished by
+        calling this again. Raises Conflict when the authority stands already.
         """
-        profile = PROFILES["root" if issuer is None else "issuing-ca"]
-        label = f"ca-{name}"
-        authority_id = self._intend_authority(name, subject=subject, key_label=label, issuer=issuer, actor=actor)
+        profile = self.profiles["root" if issuer is None else "issuing-ca"]
+        label = place.label(f"ca-{name}")
+        authority_id = self._intend_authority(name, subject=subject, key_label=label, issuer=issuer, place=place, actor=actor)
         public_key = self._make_key(label, spec, actor).public_key()
         signer = Issuer(authority_id, name, label, subject, public_key, certificate=None)
         if issuer is not None:
             with self._database.read() as db:
                 signer = load_issuer(db, issuer)
         owner = f"authority/{name}"
-        order = Order(profile, subject, profile.days, owner, signer, actor, key_label=label, authority_id=authority_id)
+        order = Order(profile, subject, days or profile.days, owner, signer, actor, key_label=label, authority_id=authority_id)
         return self._issue(order, public_key)
 
     def issue_from_csr(
-        self, csr: bytes, *, profile: str, subscriber: str, actor: Actor, days: int | None = None
+        self,
+        csr: bytes,
+        *,
+        profile: str,
+        subscriber: str,
+        reference: str,
+        actor: Actor,
+        days: int | None = None,
+        renewal: bool = False,
     ) -> IssuedCertificate:
         """A certificate for the key in a PKCS #10 request (PEM or DER), named by the registry (see :func:`pki.profile.parse_csr`).
 
-        ``days`` of validity, by default what the configuration says; never longer than the issuer lives. Raises Malformed for
-        what is no request, Rejected with every violation at once, Conflict (the issuer may issue no more), Unavailable.
+        The other arguments are those of :class:`pki.orders.Wish`; it never lives longer than the issuer. Raises Malformed for
+        what is no request, Rejected with every violation at once, Conflict (the issuer may issue no more, the agency is
+        closed), Unavailable.
         """
+        wish = Wish(profile, subscriber, reference, actor, days, renewal)
         request = parse_csr(csr)
         violations = list(check_csr(request))
         with self._database.read() as db:
-            order, found = draw_order(
-                db, profile=profile, subscriber=subscriber, days=self._days if days is None else days, actor=actor
-            )
+            order, found = self._draw(db, wish)
             if order is not None and not violations:
                 found += check_claim(db.get(SubjectKey, spki_digest(_key_of(request))), order.owner)
         if order is None or violations or found:
@@ -108,25 +141,67 @@ class CertificateAuthority:
         return self._issue(order, _key_of(request))
 
     def issue_for_key(
-        self, *, profile: str, subscriber: str, spec: KeySpec, actor: Actor, days: int | None = None
+        self,
+        *,
+        profile: str,
+        subscriber: str,
+        reference: str,
+        spec: KeySpec,
+        actor: Actor,
+        days: int | None = None,
+        renewal: bool = False,
     ) -> IssuedCertificate:
         """A certificate for a new key in the token, so that client systems can sign for this subscriber. Errors as above."""
         label = f"{subscriber}-{secrets.token_hex(6)}"
         with self._database.read() as db:
-            order, violations = draw_order(
-                db, profile=profile, subscriber=subscriber, days=self._days if days is None else days, actor=actor, key_label=label
-            )
+            order, violations = self._draw(db, Wish(profile, subscriber, reference, actor, days, renewal), key_label=label)
         if order is None or violations:
             raise Rejected.all(violations)
         return self._issue(order, self._make_key(label, spec, actor).public_key())
 
+    def _draw(self, db: Session, wish: Wish, *, key_label: str | None = None) -> tuple[Order | None, list[Violation]]:
+        return draw_order(db, wish, profiles=self.profiles, usual_days=self._days, at=self._now(), key_label=key_label)
+
+    def issue_order(self, order: Order, key: PublicKey | KeySpec) -> IssuedCertificate:
+        """What an order drawn up and checked elsewhere asks for: over a key that is there, or a new one under its label."""
+        if isinstance(key, KeySpec):
+            if order.key_label is None:
+                raise ValueError("a key made in the token needs a label")
+            key = self._make_key(order.key_label, key, order.actor).public_key()
+        return self._issue(order, key)
+
+    def issued_for(self, origin: str) -> IssuedCertificate | None:
+        """What was issued for an origin already (see :class:`audit.log.Actor`), so that nothing is issued for it twice.
+
+        An issuance for it that was cut off is abandoned; should it still be under way, it is that one which fails.
+        """
+        query = sa.select(Certificate).where(Certificate.origin == origin, Certificate.state != CertificateState.ABANDONED)
+        with self._database.read() as db:
+            row = db.scalar(query) if origin else None
+        if row is None or (row.state == CertificateState.INTENDED and self._abandon(row.id)):
+            return None
+        with self._database.read() as db:
+            row = db.scalar(query)
+            if row is None or row.der is None:
+                return None  # another process has abandoned it meanwhile
+            chain = authority_chain(db, row.authority_id)
+        return IssuedCertificate(row.serial, x509.load_der_x509_certificate(row.der), chain)
+
     def issue_service(
-        self, *, profile: str, subject: x509.Name, issuer: str, spec: KeySpec, actor: Actor, key_label: str | None = None
+        self,
+        *,
+        profile: str,
+        subject: x509.Name,
+        issuer: str,
+        spec: KeySpec,
+        actor: Actor,
+        place: Place = _HERE,
+        key_label: str | None = None,
     ) -> IssuedCertificate:
         """A certificate of the service's own (``tsa``, ``ocsp-responder``) for a new key in the token, or for the one under
         ``key_label``, which is made where it is not there yet."""
-        found = PROFILES[profile]
-        label = key_label or f"{profile}-{issuer}-{secrets.token_hex(6)}"
+        found = self.profiles[profile]
+        label = key_label or place.label(f"{profile}-{issuer}-{secrets.token_hex(6)}")
         with self._database.read() as db:
             signer = load_issuer(db, issuer)
         order = Order(found, subject, found.days, f"service/{profile}-{issuer}", signer, actor, key_label=label)
@@ -150,31 +225,6 @@ class CertificateAuthority:
         until = usable_until(certificate)
         return until - at > (until - certificate.not_valid_before_utc) / 3
 
-    def revoke(self, serial: str, *, reason: RevocationReason, actor: Actor) -> RevocationReceipt:
-        """Revoke for good, then publish the CRL.
-
-        The revocation is committed before the CRL is begun, and stands whatever becomes of that: where it cannot be issued
-        at once the receipt's ``crl_number`` is None, and :meth:`CrlPublisher.refresh` follows up. Raises NotFound, Conflict
-        (revoked already; a root), Unavailable (then nothing has happened).
-        """
-        at = self._now().replace(microsecond=0)
-        with self._database.write() as db:
-            row = _locked(db, certificate_with_serial(db, serial))
-            if row.revoked_at is not None:
-                since = f"{row.revoked_at:%Y-%m-%dT%H:%M:%SZ}"
-                raise Conflict(f"the certificate {row.serial} was revoked already, at {since} ({row.revocation_reason})")
-            if row.profile == "root":
-                raise Conflict("a root cannot revoke itself: nobody could believe it; remove it from the trust stores instead")
-            row.revoked_at, row.revocation_reason = at, reason
-            if row.state == CertificateState.INTENDED:
-                row.state = CertificateState.ABANDONED  # its issuance then fails at the last step
-            if reason in _BLOCKING:
-                db.execute(sa.update(SubjectKey).where(SubjectKey.spki_sha256 == row.spki_sha256).values(blocked_at=at))
-            authority = bump_status(db, row.authority_id)
-            append(db, at=at, actor=actor, action="certificate.revoke", subject=row.serial, reason=reason, authority=authority)
-        number = self._publish(authority, actor)
-        return RevocationReceipt(serial=row.serial, authority=authority, revoked_at=at, reason=reason, crl_number=number)
-
     def reconcile(self, before: datetime) -> int:
         """Settle the issuances intended before ``before`` that have no result; returns how many there were.
 
@@ -191,25 +241,22 @@ class CertificateAuthority:
             row = _locked(db, db.get_one(Certificate, identifier))
             if row.state != CertificateState.INTENDED:
                 return False  # it was finished, or settled by another process
-            row.state, row.revoked_at, row.revocation_reason = CertificateState.ABANDONED, at, "unspecified"
-            authority = bump_status(db, row.authority_id)
-            append(db, at=at, actor=SYSTEM, action="certificate.abandon", subject=row.serial, authority=authority)
+            append(db, at=at, actor=SYSTEM, action="certificate.abandon", subject=row.serial)
+            change_standing(db, [row], Change(StatusAct.REVOKE, at, "unspecified"), SYSTEM)  # which makes it ABANDONED
         return True
 
-    def _publish(self, authority: str, actor: Actor) -> int | None:
-        try:
-            return self._crl.publish(authority, actor=actor).number
-        except CondauError as error:
-            _log.warning("revoked, but the CRL must follow", extra={"fields": {"authority": authority, "detail": error.detail}})
-            return None
-
-    def _intend_authority(self, name: str, *, subject: x509.Name, key_label: str, issuer: str | None, actor: Actor) -> int:
+    def _intend_authority(
+        self, name: str, *, subject: x509.Name, key_label: str, issuer: str | None, place: Place, actor: Actor
+    ) -> int:
         text = subject.rfc4514_string()
         with self._database.write() as db:
             parent = None if issuer is None else authority_named(db, issuer).id
             authority = db.scalar(sa.select(Authority).where(Authority.name == name))
             if authority is None:
-                authority = Authority(name=name, subject=text, key_label=key_label, parent_id=parent)
+                alias, generation = place.alias or name, place.generation
+                authority = Authority(
+                    name=name, alias=alias, generation=generation, subject=text, key_label=key_label, parent_id=parent
+                )
                 db.add(authority)
                 try:
                     db.flush()
@@ -251,6 +298,7 @@ class CertificateAuthority:
             not_before=not_before,
             not_after=not_after,
             urls=self._urls,
+            names=order.names,
         )
         identifier = self._intend(order, draft)
         return self._complete(order, identifier, draft.sign(issuer_key))
@@ -264,21 +312,36 @@ class CertificateAuthority:
             subscriber_id=order.subscriber_id,
             profile=order.profile.name,
             subject=draft.subject.rfc4514_string(),
+            request_reference=order.reference,
+            profile_version=order.profile.version,
+            profile_sha256=profile_digest(order.profile),
             key_label=order.key_label,
             spki_sha256=draft.spki_sha256,
+            origin=order.actor.origin or None,
+            predecessor_id=order.predecessor_id,
+            crl_partition=draft.crl_partition,
             state=CertificateState.INTENDED,
             tbs=draft.tbs,
             not_before=draft.not_before,
             not_after=draft.not_after,
             intended_at=at,
         )
-        detail = {"profile": row.profile, "authority": order.issuer.name, "owner": order.owner, "name": row.subject}
+        detail: dict[str, object] = {"authority": order.issuer.name, "owner": order.owner, "name": row.subject}
+        detail["reference"] = order.reference
         with self._database.write() as db:
             check_issuer_standing(db, order.issuer)
+            check_holder_standing(db, order, at)
+            record_allowed_profile(db, order.profile, at, self._gated)
+            row.lints = detail["lints"] = record_lint_set(db)
             claim_key(db, draft.spki_sha256, order.owner)
+            inventory.enter(db, row)
             db.add(row)
-            db.flush()
-            append(db, at=at, actor=order.actor, action="certificate.intend", subject=row.serial, spki=row.spki_sha256, **detail)
+            try:
+                db.flush()
+            except IntegrityError as error:
+                raise Conflict(f"this was asked for already and is being issued at this moment ({row.origin})") from error
+            detail |= {"spki": row.spki_sha256, **_rules(order)}
+            append(db, at=at, actor=order.actor, action="certificate.intend", subject=row.serial, **detail)
         return row.id
 
     def _complete(self, order: Order, identifier: int, certificate: x509.Certificate) -> IssuedCertificate:
@@ -294,7 +357,9 @@ class CertificateAuthority:
             if order.authority_id is not None:
                 _install(db, order.authority_id, der)
             digest = certificate.fingerprint(hashes.SHA256()).hex()
-            append(db, at=at, actor=order.actor, action="certificate.issue", subject=serial, sha256=digest)
+            told = {"profile": order.profile.name, "authority": order.issuer.name, "owner": order.owner}
+            outbox.record(db, at=at, kind="certificate.issued", subject=serial, **told)
+            append(db, at=at, actor=order.actor, action="certificate.issue", subject=serial, sha256=digest, **_rules(order))
             chain = () if order.issuer.certificate is None else authority_chain(db, order.issuer.id)
         return IssuedCertificate(serial, certificate, chain)
 
@@ -302,6 +367,12 @@ class CertificateAuthority:
 def to_pem(certificate: x509.Certificate) -> str:
     """A certificate in PEM."""
     return certificate.public_bytes(Encoding.PEM).decode("ascii")
+
+
+def _rules(order: Order) -> dict[str, str | int]:
+    """By which profile a certificate is issued, for the log."""
+    profile = order.profile
+    return {"profile": profile.name, "profile_version": profile.version, "profile_sha256": profile_digest(profile)}
 
 
 def _key_of(request: x509.CertificateSigningRequest) -> PublicKey:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ from cryptography import x509
 from sqlalchemy.orm import Session, joinedload
 
 from core.errors import Conflict, Forbidden, NotFound, Rejected, Unavailable
-from pki.models import Authority, Certificate, CertificateState
+from pki.models import OWN_DOMAIN, Authority, Certificate, CertificateState, ExternalCertificate
 from registry.models import Subscriber
 from registry.registry import granted_subscribers
 
@@ -32,6 +32,8 @@ class Identity:
     subscriber: str | None
     """The handle of whom it names; None for the service's own certificates."""
     profile: str
+    domain: str = OWN_DOMAIN
+    """Whose trust it stands under. The revocation status of any but our own is known to its issuer alone."""
 
 
 def format_serial(number: int) -> str:
@@ -133,6 +135,8 @@ def signing_identity(db: Session, *, client: str, signer: str | None, at: dateti
             raise Forbidden(f"the client {client} may not sign for {signer}: an admin grants that")
         return _newest(db, subscriber, at)
     row = _by_serial(db, signer)
+    if row is None:
+        return _external_by_serial(db, signer, at, client=client, granted=granted)
     if row.subscriber_id not in granted:
         raise Forbidden(f"the client {client} may not sign with the certificate {row.serial}: an admin grants its subscriber")
     return _usable(db, row, at)
@@ -149,21 +153,38 @@ def signing_identities(db: Session, *, client: str, at: datetime) -> list[Identi
     return found
 
 
-def _by_serial(db: Session, signer: str) -> Certificate:
+def _by_serial(db: Session, signer: str) -> Certificate | None:
     try:
         serial = parse_serial(signer)
     except NotFound:
         serial = ""
-    row = db.scalar(_issued().where(Certificate.serial == serial))
-    if row is None:
-        raise Rejected("signer", f"no subscriber has the handle {signer[:80]!r} and no certificate that serial number")
-    return row
+    return db.scalar(_issued().where(Certificate.serial == serial))
+
+
+def _external_by_serial(db: Session, signer: str, at: datetime, *, client: str, granted: Collection[int]) -> Identity:
+    try:
+        rows = list(db.scalars(_externals().where(ExternalCertificate.serial == parse_serial(signer))))
+    except NotFound:
+        rows = []
+    mine = [row for row in rows if row.subscriber_id in granted]
+    if len(mine) == 1:
+        row = mine[0]
+        if row.withdrawn_at is None and row.not_before is not None and row.not_after is not None:
+            if row.not_before <= at <= row.not_after:
+                return _external_identity(row)
+            raise Conflict(f"signer: the certificate {row.serial} is valid from {row.not_before} to {row.not_after} only")
+        raise Conflict(f"signer: the certificate {row.serial} was withdrawn")
+    if mine:
+        raise Rejected("signer", f"certificates of several authorities have the serial number {signer[:80]}: name the subscriber")
+    if rows:
+        raise Forbidden(f"the client {client} may not sign with the certificate {signer[:80]}: an admin grants its subscriber")
+    raise Rejected("signer", f"no subscriber has the handle {signer[:80]!r} and no certificate that serial number")
 
 
 def _only_one(db: Session, granted: Sequence[Subscriber], at: datetime) -> Identity:
     if len(granted) == 1:
         return _newest(db, granted[0], at)
-    holders = set(
+    holders: set[int | None] = set(
         db.scalars(
             sa.select(Certificate.subscriber_id).where(
                 Certificate.state == CertificateState.ISSUED,
@@ -173,6 +194,7 @@ def _only_one(db: Session, granted: Sequence[Subscriber], at: datetime) -> Ident
             )
         )
     )
+    holders |= {row.subscriber_id for row in db.scalars(_valid_externals([subscriber.id for subscriber in granted], at))}
     able = [subscriber for subscriber in granted if subscriber.id in holders]
     if len(able) == 1:
         return _newest(db, able[0], at)
@@ -183,6 +205,9 @@ def _only_one(db: Session, granted: Sequence[Subscriber], at: datetime) -> Ident
 def _newest(db: Session, subscriber: Subscriber, at: datetime) -> Identity:
     query = _issued().where(Certificate.subscriber_id == subscriber.id, Certificate.key_label.is_not(None))
     valid = db.scalar(query.where(*_valid(at)).limit(1))
+    external = db.scalar(_valid_externals([subscriber.id], at).limit(1))
+    if external is not None and (valid is None or (external.not_before or at) > valid.not_before):
+        return _external_identity(external)
     row = valid or db.scalar(query.limit(1))
     if row is None:
         raise Conflict(f"signer: {subscriber.handle} has no certificate whose key is in the HSM: an admin issues one")
@@ -241,3 +266,33 @@ def _issued() -> sa.Select[Certificate]:
 
 def _valid(at: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return (Certificate.revoked_at.is_(None), Certificate.not_before <= at, Certificate.not_after >= at)
+
+
+def _externals() -> sa.Select[ExternalCertificate]:
+    """Certificates of other authorities over keys in our token, the newest first."""
+    imported = sa.select(ExternalCertificate).where(ExternalCertificate.der.is_not(None))
+    newest_first = (ExternalCertificate.not_before.desc(), ExternalCertificate.id.desc())
+    return imported.options(joinedload(ExternalCertificate.subscriber)).order_by(*newest_first)
+
+
+def _valid_externals(subscribers: Sequence[int], at: datetime) -> sa.Select[ExternalCertificate]:
+    return _externals().where(
+        ExternalCertificate.subscriber_id.in_(subscribers),
+        ExternalCertificate.withdrawn_at.is_(None),
+        ExternalCertificate.not_before <= at,
+        ExternalCertificate.not_after >= at,
+    )
+
+
+def _external_identity(row: ExternalCertificate) -> Identity:
+    if row.der is None or row.chain_pem is None or row.serial is None or row.domain is None:
+        raise ValueError(f"external certificate {row.id} was never imported")
+    return Identity(
+        certificate=x509.load_der_x509_certificate(row.der),
+        chain=tuple(x509.load_pem_x509_certificates(row.chain_pem.encode("ascii"))),
+        key_label=row.key_label,
+        serial=row.serial,
+        subscriber=row.subscriber.handle,
+        profile="external",
+        domain=row.domain,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -16,6 +17,8 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from core.errors import Unavailable
 from core.signatures import fitting_hash, verify
 from hsm.keys import PrivateKey
+from pki.lint import check_certificate_lints
+from pki.lint_rules import Context
 from pki.profile import Profile, PublicKey, build_extensions
 
 
@@ -37,10 +40,18 @@ class Urls:
 
     base: str
     """The service's public URL, without a slash at the end."""
+    crl_partitions: int = 1
+    """Over how many parts of the CRL new certificates are spread; 1: all of them name the complete one."""
 
-    def crl(self, name: str) -> str:
-        """Where the CRL of the authority ``name`` is."""
-        return f"{self.base}/crl/{name}.crl"
+    def crl(self, name: str, partition: int = 0, *, delta: bool = False) -> str:
+        """Where a CRL of the authority ``name`` is: the complete one, or a part of it from 1 on, or the newest delta to it."""
+        if not partition:
+            return f"{self.base}/crl/{name}/delta.crl" if delta else f"{self.base}/crl/{name}.crl"
+        return f"{self.base}/crl/{name}/{partition}{'-delta' if delta else ''}.crl"
+
+    def crl_partition(self, serial: int) -> int:
+        """The part of the CRL a new certificate will name for ever, however many parts there are later; 0: the complete one."""
+        return 0 if self.crl_partitions == 1 else 1 + serial % self.crl_partitions
 
     def certificate(self, name: str) -> str:
         """Where the authority's certificate is, in DER (RFC 5280, 4.2.2.1)."""
@@ -62,6 +73,8 @@ class Draft:
     not_before: datetime
     not_after: datetime
     issuer: Issuer
+    crl_partition: int
+    """Which part of the issuer's CRL it names, 0 for the complete one."""
     builder: x509.CertificateBuilder
 
     def sign(self, key: PrivateKey) -> x509.Certificate:
@@ -85,8 +98,12 @@ def build_draft(
     not_before: datetime,
     not_after: datetime,
     urls: Urls,
+    names: Sequence[x509.GeneralName] = (),
 ) -> Draft:
-    """A draft with a new random serial number, signed by a throw-away key of the issuer's kind to get its exact bytes."""
+    """A draft with a new random serial number, signed by a throw-away key of the issuer's kind to get its exact bytes.
+
+    These are linted here, so that there is no draft that was not: raises Rejected with every finding.
+    """
     serial = x509.random_serial_number()  # 159 random bits: positive, and never more than RFC 5280's 20 octets (4.1.2.2)
     builder = (
         x509.CertificateBuilder()
@@ -97,10 +114,13 @@ def build_draft(
         .not_valid_before(not_before)
         .not_valid_after(not_after)
     )
-    extensions = build_extensions(profile, not_before=not_before, not_after=not_after)
-    for extension in [*extensions, *_pointers(profile, public_key, issuer, urls)]:
+    is_root = issuer.certificate is None or issuer.certificate.issuer == issuer.certificate.subject
+    partition = 0 if is_root else urls.crl_partition(serial)  # a root issues too little to be divided
+    extensions = build_extensions(profile, not_before=not_before, not_after=not_after, names=names)
+    for extension in [*extensions, *_pointers(profile, public_key, issuer, urls, partition)]:
         builder = builder.add_extension(extension.value, critical=extension.critical)
     signed = builder.sign(throwaway_key(issuer.public_key), x509_hash(issuer.public_key))
+    check_certificate_lints(signed, Context(profile, issuer.subject, issuer.certificate))
     return Draft(
         serial,
         signed.tbs_certificate_bytes,
@@ -109,20 +129,25 @@ def build_draft(
         not_before,
         not_after,
         issuer=issuer,
+        crl_partition=partition,
         builder=builder,
     )
 
 
-def _pointers(profile: Profile, key: PublicKey, issuer: Issuer, urls: Urls) -> list[x509.Extension[x509.ExtensionType]]:
+def _pointers(
+    profile: Profile, key: PublicKey, issuer: Issuer, urls: Urls, partition: int
+) -> list[x509.Extension[x509.ExtensionType]]:
     """Key identifiers, and for whatever has an issuer above it where to find status and issuer."""
-    values: list[x509.ExtensionType] = [x509.SubjectKeyIdentifier.from_public_key(key)]
+    own = x509.SubjectKeyIdentifier.from_public_key(key)
+    above = own  # a root names itself
     if issuer.certificate is not None:
-        identifier = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        values.append(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier))
+        above = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    values: list[x509.ExtensionType] = [own, x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above)]
+    if issuer.certificate is not None:
         access = [_access(AuthorityInformationAccessOID.CA_ISSUERS, urls.certificate(issuer.name))]
         if profile.status_checked:
             access.insert(0, _access(AuthorityInformationAccessOID.OCSP, urls.ocsp()))
-            point = x509.DistributionPoint([x509.UniformResourceIdentifier(urls.crl(issuer.name))], None, None, None)
+            point = x509.DistributionPoint([x509.UniformResourceIdentifier(urls.crl(issuer.name, partition))], None, None, None)
             values.append(x509.CRLDistributionPoints([point]))
         values.append(x509.AuthorityInformationAccess(access))
     return [x509.Extension(value.oid, False, value) for value in values]

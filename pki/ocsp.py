@@ -15,12 +15,13 @@ from sqlalchemy.orm import Session
 
 from audit.log import Actor, entry
 from core.clock import Now
-from core.config import Config
 from core.db import Database, Row
 from core.errors import Unavailable
+from core.settings import Config
 from core.signatures import fitting_hash, sign, verify
 from hsm.keys import KeyStore
 from pki.certificates import Identity, authority_certificate, format_serial, service_certificate
+from pki.lint import check_ocsp_lints
 from pki.models import Authority, Certificate, CertificateState, OcspRecord
 from pki.ocsp_der import CertId, OcspQuery, Refusal, Status, build_data, build_refusal, build_response, issuer_hashes, parse_request
 from pki.profile import PublicKey
@@ -28,6 +29,8 @@ from pki.profile import PublicKey
 _KEEP: Final = timedelta(seconds=30)
 """How long which certificate answers for an authority is remembered; a new one takes effect within this time."""
 _SERIAL_COLUMN: Final = 80
+_MOST_CACHED: Final = 10_000
+"""Answers remembered; when there are more the oldest half is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,19 @@ class _Responder:
     authority_id: int
     identity: Identity
     public_key: PublicKey
+    since: datetime
+    """From when the authority has issued: nothing older can be asked about."""
     loaded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """An answer, and how the authority's statuses stood when it was made: it is given again only while they stand so."""
+
+    status_version: int
+    responder: str
+    at: datetime
+    response: bytes
 
 
 class OcspResponder:
@@ -48,8 +63,11 @@ class OcspResponder:
         self._keys = keys
         self._now = now
         self._life = timedelta(minutes=config.pki.ocsp_minutes)
+        self._cache_life = timedelta(seconds=config.pki.ocsp_cache_seconds)
+        self._cache: dict[tuple[str, tuple[bytes, ...]], _Cached] = {}
         self._issuers: dict[tuple[str, bytes, bytes], str] = {}
         self._responders: dict[str, _Responder] = {}
+        self._linted: set[tuple[str, bool, bool, str, str | None, bool]] = set()
         self._lock = threading.Lock()
 
     def respond(self, der: bytes, actor: Actor) -> bytes:
@@ -65,15 +83,53 @@ class OcspResponder:
             return build_refusal(refusal.status)
         at = self._now().replace(microsecond=0)
         responder = self._responder(name, at)
+        cached = None if query.nonce is not None else self._cache.get(_cache_key(name, query))
         with self._database.read() as db:
+            # the version before the statuses: should one change in between, the answer is newer than what it is filed under
+            version = db.execute(sa.select(Authority.status_version).where(Authority.id == responder.authority_id)).scalar_one()
+            if cached is not None and self._is_fresh(cached, version, responder, at):
+                return cached.response
             statuses = _load_statuses(db, responder.authority_id, query.certificates)
         response = self._sign(responder, query, statuses, at)
+        self._lint_once(responder, query, statuses, response)
         self._database.insert(*_records(responder, name, query, statuses, at=at, actor=actor))
+        if query.nonce is None and all(status.name != "unknown" for status in statuses):  # issuing one changes no version
+            self._remember(_cache_key(name, query), _Cached(version, responder.identity.serial, at, response))
         return response
+
+    def _lint_once(self, responder: _Responder, query: OcspQuery, statuses: Sequence[Status], response: bytes) -> None:
+        """Lint the first answer of each form that a responder's certificate gives; raises Unavailable when it finds a fault.
+
+        Answers of one form differ in serial numbers and moments alone, and a lint of each would cost ten times its signature.
+        """
+        shared = (responder.identity.serial, query.nonce is None, len(statuses) > 1)
+        forms = {(*shared, status.name, status.reason, status.invalidity_date is None) for status in statuses}
+        if not forms <= self._linted:
+            check_ocsp_lints(response)
+            self._linted |= forms
+
+    def _is_fresh(self, cached: _Cached, version: int, responder: _Responder, at: datetime) -> bool:
+        same = (cached.status_version, cached.responder) == (version, responder.identity.serial)
+        return same and timedelta() <= at - cached.at < self._cache_life
+
+    def _remember(self, key: tuple[str, tuple[bytes, ...]], answer: _Cached) -> None:
+        if not self._cache_life:
+            return
+        with self._lock:
+            if len(self._cache) >= _MOST_CACHED:
+                self._cache = dict(list(self._cache.items())[_MOST_CACHED // 2 :])
+            self._cache[key] = answer
 
     def _sign(self, responder: _Responder, query: OcspQuery, statuses: Sequence[Status], at: datetime) -> bytes:
         certificate = responder.identity.certificate
-        data = build_data(query, statuses, responder=certificate, this_update=at, next_update=at + self._life)
+        data = build_data(
+            query,
+            statuses,
+            responder=certificate,
+            this_update=at,
+            next_update=at + self._life,
+            archive_cutoff=responder.since,
+        )
         key = self._keys.key(responder.identity.key_label)
         algorithm = fitting_hash(responder.public_key)
         signature = sign(key, data, algorithm)
@@ -106,8 +162,12 @@ class OcspResponder:
             identity = service_certificate(db, "ocsp-responder", at, issuer=name)
             authority_id = db.execute(sa.select(Authority.id).where(Authority.name == name)).scalar_one()
         key: PublicKey = identity.certificate.public_key()  # type: ignore[assignment]  # KeySpec has only these kinds
-        self._responders[name] = _Responder(authority_id, identity, key, at)
+        self._responders[name] = _Responder(authority_id, identity, key, identity.chain[0].not_valid_before_utc, at)
         return self._responders[name]
+
+
+def _cache_key(name: str, query: OcspQuery) -> tuple[str, tuple[bytes, ...]]:
+    return name, tuple(item.der for item in query.certificates)
 
 
 def _issuer_of(wanted: CertId) -> tuple[str, bytes, bytes]:
@@ -117,14 +177,20 @@ def _issuer_of(wanted: CertId) -> tuple[str, bytes, bytes]:
 def _load_statuses(db: Session, authority_id: int, wanted: Sequence[CertId]) -> list[Status]:
     """What the database says of each now. One whose issuance is not complete was never issued: unknown."""
     serials = {format_serial(item.serial) for item in wanted}
-    columns = sa.select(Certificate.serial, Certificate.state, Certificate.revoked_at, Certificate.revocation_reason)
-    query = columns.where(Certificate.serial.in_(serials), Certificate.authority_id == authority_id)
-    found = {serial: (state, at, reason) for serial, state, at, reason in db.execute(query)}
+    standing = (Certificate.revoked_at, Certificate.revocation_reason, Certificate.invalidity_date)
+    query = sa.select(Certificate.serial, Certificate.state, *standing).where(
+        Certificate.serial.in_(serials), Certificate.authority_id == authority_id
+    )
+    found = {row[0]: row for row in db.execute(query)}
     statuses = []
     for item in wanted:
-        state, at, reason = found.get(format_serial(item.serial), (CertificateState.INTENDED, None, None))
+        row = found.get(format_serial(item.serial))
+        if row is None:
+            statuses.append(Status("unknown"))
+            continue
+        _, state, at, reason, invalidity_date = row
         if at is not None:
-            statuses.append(Status("revoked", at, reason))
+            statuses.append(Status("revoked", at, reason, invalidity_date))
         else:
             statuses.append(Status("good" if state == CertificateState.ISSUED else "unknown"))
     return statuses

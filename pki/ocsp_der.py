@@ -23,6 +23,8 @@ LONGEST_NONCE: Final = 32
 """Octets that are echoed (RFC 9654, 2.1: a longer one may be ignored)."""
 _LONGEST_LEGAL_NONCE: Final = 128
 _NONCE: Final = "1.3.6.1.5.5.7.48.1.2"
+_ARCHIVE_CUTOFF: Final = ObjectIdentifier("1.3.6.1.5.5.7.48.1.6")
+_INVALIDITY_DATE: Final = ObjectIdentifier("2.5.29.24")
 _BASIC: Final = ObjectIdentifier("1.3.6.1.5.5.7.48.1.1")
 _SHA1: Final = hashes.SHA1()  # noqa: S303 - RFC 6960 identifies issuers by it; nothing is trusted because of it
 _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {"1.3.14.3.2.26": _SHA1, "2.16.840.1.101.3.4.2.1": hashes.SHA256()}
@@ -85,6 +87,7 @@ class _Single:
     status: asn1.TLV
     this_update: asn1.GeneralizedTime
     next_update: Annotated[asn1.GeneralizedTime, asn1.Explicit(0)]
+    extensions: Annotated[list[_Extension], asn1.Explicit(1)]
 
 
 @asn1.sequence
@@ -145,6 +148,7 @@ class Reason(IntEnum):
     affiliationChanged = 3  # noqa: N815
     superseded = 4
     cessationOfOperation = 5  # noqa: N815
+    certificateHold = 6  # noqa: N815
     privilegeWithdrawn = 9  # noqa: N815
     aACompromise = 10  # noqa: N815
 
@@ -156,6 +160,7 @@ class Status:
     name: str
     revoked_at: datetime | None = None
     reason: str | None = None
+    invalidity_date: datetime | None = None
 
 
 def parse_request(der: bytes) -> OcspQuery:
@@ -190,12 +195,27 @@ def issuer_hashes(certificate: x509.Certificate) -> dict[tuple[str, bytes, bytes
 
 
 def build_data(
-    query: OcspQuery, statuses: Sequence[Status], *, responder: x509.Certificate, this_update: datetime, next_update: datetime
+    query: OcspQuery,
+    statuses: Sequence[Status],
+    *,
+    responder: x509.Certificate,
+    this_update: datetime,
+    next_update: datetime,
+    archive_cutoff: datetime,
 ) -> bytes:
-    """ResponseData (RFC 6960, 4.2.1), the bytes to be signed; one status for each certificate asked for, in whole seconds."""
+    """ResponseData (RFC 6960, 4.2.1), the bytes to be signed; one status for each certificate asked for, in whole seconds.
+
+    ``archive_cutoff`` (4.4.4): certificates that expired since then are still told of.
+    """
     since, until = asn1.GeneralizedTime(this_update), asn1.GeneralizedTime(next_update)
     responses = [
-        _Single(certificate=_tlv(wanted.der), status=_status(status), this_update=since, next_update=until)
+        _Single(
+            certificate=_tlv(wanted.der),
+            status=_status(status),
+            this_update=since,
+            next_update=until,
+            extensions=_single_extensions(status, archive_cutoff),
+        )
         for wanted, status in zip(query.certificates, statuses, strict=True)
     ]
     nonce = None
@@ -249,6 +269,16 @@ def _status(status: Status) -> asn1.TLV:
     reason = None if status.reason in (None, "unspecified") else [_ENUMERATED(Reason[str(status.reason)])]
     revoked = asn1.encode_der(_Revoked(at=asn1.GeneralizedTime(status.revoked_at), reason=reason))
     return _tlv(b"\xa1" + revoked[1:])  # [1] IMPLICIT in place of SEQUENCE
+
+
+def _single_extensions(status: Status, archive_cutoff: datetime) -> list[_Extension]:
+    """Archive cutoff, and the CRL entry extension invalidityDate, which OCSP takes over (RFC 6960, 4.4.5)."""
+    dates = {_ARCHIVE_CUTOFF: archive_cutoff, _INVALIDITY_DATE: status.invalidity_date}
+    return [
+        _Extension(id=name, critical=False, value=asn1.encode_der(asn1.GeneralizedTime(at)))
+        for name, at in dates.items()
+        if at is not None
+    ]
 
 
 def _key_hash(certificate: x509.Certificate, algorithm: hashes.HashAlgorithm) -> bytes:

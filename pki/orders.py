@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from cryptography import x509
@@ -14,10 +16,25 @@ from audit.log import Actor
 from core.errors import Conflict, NotFound, Rejected, Unavailable, Violation
 from pki.certificates import authority_certificate, authority_named, format_serial
 from pki.issuer import Issuer
-from pki.models import Authority, Certificate, SubjectKey
-from pki.profile import Profile, PublicKey, build_subject, check_days, check_holder, check_subject, subscriber_profile
-from registry.models import Subscriber
+from pki.models import Authority, Certificate, ProfileVersion, SubjectKey
+from pki.profile import (
+    Profile,
+    PublicKey,
+    build_alternative_names,
+    build_subject,
+    check_days,
+    check_holder,
+    check_subject,
+    max_term,
+    profile_digest,
+    profile_terms,
+    subscriber_profile,
+)
+from registry.agencies import check_open, path_at
+from registry.models import Agency, Subscriber, SubscriberKind
 from registry.registry import subscriber_named
+
+REFERENCE_LENGTH: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +53,129 @@ class Order:
     """Set when the private key is in the token."""
     authority_id: int | None = None
     """Set when this is the certificate of an authority of our own."""
+    names: tuple[x509.GeneralName, ...] = ()
+    """What else it calls its holder."""
+    reference: str | None = None
+    """The written request it is issued on; None for the service's own."""
+    predecessor_id: int | None = None
+    """Set when it follows another certificate of the same holder and profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody asks for, as they said it."""
+
+    profile: str
+    subscriber: str
+    """The subscriber's handle."""
+    reference: str
+    """Number and date, or whatever else finds the managing agency's written request again (Nghị định 68/2024/NĐ-CP, article 10)."""
+    actor: Actor
+    days: int | None = None
+    """None: the profile's term, or the instance's where that is shorter."""
+    renewal: bool = False
+    """Whether the certificate follows another of the same holder and profile; then it may live 3 years at most."""
 
 
 def draw_order(
-    db: Session, *, profile: str, subscriber: str, days: int, actor: Actor, key_label: str | None = None
+    db: Session, wish: Wish, *, profiles: Mapping[str, Profile], usual_days: int, at: datetime, key_label: str | None = None
 ) -> tuple[Order | None, list[Violation]]:
-    """The order for a subscriber's certificate, unless it cannot even be drawn up, and everything that is wrong with it."""
-    violations: list[Violation] = []
-    found: Profile | None = None
+    """The order for a subscriber's certificate, unless it cannot even be drawn up, and everything that is wrong with it.
+
+    ``usual_days`` is the instance's term where the wish names none. Raises Conflict when nothing is wrong with the request but
+    the subscriber's agency is closed.
+    """
+    violations = list(check_reference(wish.reference))
+    profile: Profile | None = None
     holder: Subscriber | None = None
     try:
-        found = subscriber_profile(profile)
+        profile = subscriber_profile(profiles, wish.profile)
     except Rejected as error:
         violations += error.violations
     try:
-        holder = subscriber_named(db, subscriber)
+        holder = subscriber_named(db, wish.subscriber)
     except NotFound as error:
         violations.append(Violation(error.field, error.detail))
-    if found is None or holder is None:
+    days = wish.days
+    if profile is not None:
+        if days is None:
+            days = min(profile.days, usual_days, max_term(profile, renewal=wish.renewal))
+        violations += check_days(profile, days, renewal=wish.renewal)
+    if profile is None or holder is None or days is None:
         return None, violations
-    violations += [*check_days(found, days), *check_holder(found, holder.kind)]
-    agency = holder.agency
+    violations += check_holder(profiles, profile, holder.kind)
+    if profile.host_names and not holder.dns_names:
+        violations.append(Violation("subscriber", f"{holder.handle} has no host names in the registry: add them first"))
     try:
-        subject = build_subject(organization=agency.name, locality=agency.locality, common_name=holder.common_name)
+        server = holder.dns_names[0] if profile.host_names and holder.dns_names else None  # what clients show as its name
+        subject = build_holder_subject(db, holder, at, common_name=server)
+        names = build_alternative_names(profile, email=holder.email, host_names=holder.dns_names)
     except ValueError as error:
         return None, [*violations, Violation("subscriber", f"the registry's entry makes no valid name: {error}")]
     violations += check_subject(subject)
+    if not violations:
+        check_open(db, holder.agency, at)
     owner, issuer = f"subscriber/{holder.handle}", load_issuer(db, None)
-    return Order(found, subject, days, owner, issuer, actor, subscriber_id=holder.id, key_label=key_label), violations
+    order = Order(
+        profile, subject, days, owner, issuer, wish.actor, holder.id, key_label, names=names, reference=wish.reference.strip()
+    )
+    return order, violations
+
+
+def build_holder_subject(db: Session, holder: Subscriber, at: datetime, *, common_name: str | None = None) -> x509.Name:
+    """The name of a subscriber at ``at``: O is the top of the agency's tree, the OUs lead down to the agency.
+
+    The agency itself is not among the OUs of its own seal, whose CN it is. ``common_name`` stands in for the registry's. Raises
+    ValueError for what makes no name.
+    """
+    path = path_at(db, holder.agency, at)
+    units = path[1:-1] if holder.kind == SubscriberKind.AGENCY else path[1:]
+    return build_subject(
+        organization=path[0].name,
+        units=[version.name for version in units],
+        locality=path[-1].locality,
+        common_name=common_name or holder.common_name,
+        uid=holder.uid,
+        email=holder.email,
+    )
+
+
+def check_reference(reference: str) -> Iterator[Violation]:
+    """Whether a written request is named."""
+    text = reference.strip()
+    if not text or len(text) > REFERENCE_LENGTH or not text.isprintable():
+        yield Violation("reference", f"name the written request the certificate is issued on: 1 to {REFERENCE_LENGTH} characters")
+
+
+def check_holder_standing(db: Session, order: Order, at: datetime) -> None:
+    """Raise Conflict when the subscriber's agency was closed meanwhile; in the transaction that stores the intent."""
+    if order.subscriber_id is not None:
+        holder = db.get_one(Subscriber, order.subscriber_id)
+        db.execute(sa.select(Agency.id).where(Agency.id == holder.agency_id).with_for_update(read=True))
+        check_open(db, holder.agency, at)
+
+
+def record_profile(db: Session, profile: Profile, at: datetime) -> None:
+    """Keep what this version of a profile says, in the caller's transaction, at its first use.
+
+    Raises Conflict when the same version has said something else before: whoever changes a profile raises its version.
+    """
+    digest = profile_digest(profile)
+    known = sa.select(ProfileVersion.sha256).where(ProfileVersion.name == profile.name, ProfileVersion.version == profile.version)
+    recorded = db.scalar(known)
+    if recorded is None:
+        row = {"name": profile.name, "version": profile.version, "sha256": digest, "terms": profile_terms(profile)}
+        try:
+            with db.begin_nested():
+                db.execute(sa.insert(ProfileVersion).values(**row, first_used_at=at))
+        except IntegrityError:
+            pass  # another process was faster; what it wrote is looked at next
+        recorded = db.scalar(known)
+    if recorded != digest:
+        raise Conflict(
+            f"the profile {profile.name} was changed without raising its version {profile.version}, under which certificates "
+            f"were issued already: set version = {profile.version + 1} in profiles/{profile.name}.toml"
+        )
 
 
 def load_issuer(db: Session, name: str | None) -> Issuer:
@@ -106,6 +218,8 @@ def claim_key(db: Session, spki_sha256: str, owner: str) -> None:
                 db.execute(sa.insert(SubjectKey).values(spki_sha256=spki_sha256, owner=owner))
         except IntegrityError:
             claim = db.scalar(query)
+            if claim is None:  # it was not another one's claim that stood in the way: the key stays unclaimed
+                raise
     violations = check_claim(claim, owner)
     if violations:
         raise Rejected.all(violations)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from core.errors import Malformed, Rejected, Violation
 from registry.models import SubscriberKind
@@ -23,8 +27,18 @@ SUBSCRIBER_MAX_DAYS: Final = 1826
 """5 years (Nghị định 68/2024/NĐ-CP, article 9)."""
 DOCUMENT_SIGNING: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")
 """id-kp-documentSigning (RFC 9336)."""
-_ANY_POLICY: Final = "2.5.29.32.0"
-_POLICY_ARC: Final = "1.3.6.1.4.1.99999.2"
+USAGE_NAMES: Final = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+"""The names of key usage bits, as :class:`cryptography.x509.KeyUsage` spells them, in their order."""
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _LENGTHS: Final = {
     NameOID.ORGANIZATION_NAME: 64,
@@ -46,11 +60,15 @@ class Profile:
     """What a certificate of one kind looks like."""
 
     name: str
+    version: int
+    """Rises with every change; certificates, the log and the table of profile versions name it."""
     usages: frozenset[str]
     """Names of key usage bits as :class:`cryptography.x509.KeyUsage` spells them."""
     days: int
     """The term unless another is asked for."""
     max_days: int
+    renewal_max_days: int | None = None
+    """The longest term of a certificate that follows another; a subscriber's profile has one."""
     holder: SubscriberKind | None = None
     """Whom it may be issued to; None for authorities and the service's own certificates."""
     extended: tuple[x509.ObjectIdentifier, ...] = ()
@@ -62,79 +80,47 @@ class Profile:
     """For how long the private key may be used, where that is shorter than the certificate's term."""
     status_checked: bool = True
     """False for an OCSP responder, whose status nobody asks (RFC 6960, 4.2.2.2.1)."""
+    host_names: bool = False
+    """Whether the holder's host names go into subjectAltName; then it must have some."""
 
 
-_SIGNING: Final = frozenset({"digital_signature", "content_commitment"})
-_AUTHORITY: Final = frozenset({"key_cert_sign", "crl_sign"})
-_DOCUMENTS: Final = (ExtendedKeyUsageOID.EMAIL_PROTECTION, DOCUMENT_SIGNING)
-
-PROFILES: Final = {
-    profile.name: profile
-    for profile in (
-        Profile("root", _AUTHORITY, days=7305, max_days=7305, authority=True),
-        Profile("issuing-ca", _AUTHORITY, days=3652, max_days=7305, authority=True, path_length=0, policy=_ANY_POLICY),
-        Profile(
-            "agency-seal",
-            _SIGNING,
-            days=1095,
-            max_days=SUBSCRIBER_MAX_DAYS,
-            holder=SubscriberKind.AGENCY,
-            extended=_DOCUMENTS,
-            policy=f"{_POLICY_ARC}.2",
-        ),
-        Profile(
-            "officer",
-            _SIGNING,
-            days=1095,
-            max_days=SUBSCRIBER_MAX_DAYS,
-            holder=SubscriberKind.OFFICER,
-            extended=_DOCUMENTS,
-            policy=f"{_POLICY_ARC}.1",
-        ),
-        Profile(
-            "device",
-            _SIGNING,
-            days=1095,
-            max_days=SUBSCRIBER_MAX_DAYS,
-            holder=SubscriberKind.DEVICE,
-            extended=(ExtendedKeyUsageOID.CLIENT_AUTH, DOCUMENT_SIGNING),
-            policy=f"{_POLICY_ARC}.3",
-        ),
-        Profile(
-            "tsa",
-            frozenset({"digital_signature"}),
-            days=2922,
-            max_days=3652,
-            extended=(ExtendedKeyUsageOID.TIME_STAMPING,),
-            extended_critical=True,  # RFC 3161, 2.3: critical, and alone
-            policy=f"{_POLICY_ARC}.4",
-            key_days=731,
-        ),
-        Profile(
-            "ocsp-responder",
-            frozenset({"digital_signature"}),
-            days=366,
-            max_days=366,
-            extended=(ExtendedKeyUsageOID.OCSP_SIGNING,),
-            status_checked=False,
-        ),
-    )
-}
+def profile_terms(profile: Profile) -> dict[str, Any]:
+    """Everything a profile says, as JSON values: what its digest is over."""
+    terms: dict[str, Any] = {field.name: getattr(profile, field.name) for field in dataclasses.fields(profile)}
+    terms["usages"] = sorted(profile.usages)
+    terms["extended"] = [purpose.dotted_string for purpose in profile.extended]
+    return terms
 
 
-def subscriber_profile(name: str) -> Profile:
+@lru_cache(maxsize=256)
+def profile_digest(profile: Profile) -> str:
+    """SHA-256 in lower-case hex over the canonical form: JSON in UTF-8, keys sorted, no blanks."""
+    form = json.dumps(profile_terms(profile), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(form.encode()).hexdigest()
+
+
+def subscriber_profile(profiles: Mapping[str, Profile], name: str) -> Profile:
     """The profile of this name that a subscriber's certificate may have; raises Rejected naming the choices."""
-    profile = PROFILES.get(name)
+    profile = profiles.get(name)
     if profile is None or profile.holder is None:
-        choices = ", ".join(sorted(known.name for known in PROFILES.values() if known.holder is not None))
+        choices = ", ".join(sorted(known.name for known in profiles.values() if known.holder is not None))
         raise Rejected("profile", f"unknown profile {name[:80]!r}: one of {choices}")
     return profile
 
 
-def build_subject(*, organization: str, locality: str, common_name: str, units: Sequence[str] = ()) -> x509.Name:
-    """``C=VN, O, OU*, L, CN`` in this order, each a UTF8String in Unicode NFC (C is a PrintableString, as X.520 has it).
+def build_subject(
+    *,
+    organization: str,
+    locality: str,
+    common_name: str,
+    units: Sequence[str] = (),
+    uid: str | None = None,
+    email: str | None = None,
+) -> x509.Name:
+    """``C=VN, O, OU*, L, CN[, UID][, E]`` in this order, in Unicode NFC.
 
-    The values come from the registry, so they are right however a request spells them. Too long ones are left to
+    Each is a UTF8String, but C, a PrintableString, and E, an IA5String (their only type in X.520 and RFC 5280, A.1). The
+    values come from the registry, so they are right however a request spells them. Too long ones are left to
     :func:`check_subject`, except that the library refuses an empty one and a common name above 64 characters: ValueError.
     """
     parts = [
@@ -143,8 +129,20 @@ def build_subject(*, organization: str, locality: str, common_name: str, units: 
         (NameOID.LOCALITY_NAME, locality),
         (NameOID.COMMON_NAME, common_name),
     ]
-    country = x509.NameAttribute(NameOID.COUNTRY_NAME, "VN")
-    return x509.Name([country, *(x509.NameAttribute(oid, unicodedata.normalize("NFC", value)) for oid, value in parts)])
+    if uid is not None:
+        parts.append((NameOID.USER_ID, uid))
+    attributes = [x509.NameAttribute(NameOID.COUNTRY_NAME, "VN")]
+    attributes += [x509.NameAttribute(oid, unicodedata.normalize("NFC", value)) for oid, value in parts]
+    if email is not None:
+        attributes.append(x509.NameAttribute(NameOID.EMAIL_ADDRESS, email))
+    return x509.Name(attributes)
+
+
+def build_alternative_names(profile: Profile, *, email: str | None, host_names: Sequence[str]) -> tuple[x509.GeneralName, ...]:
+    """What else the certificate calls its holder: a server by its host names, anybody else by the e-mail address, if any."""
+    if profile.host_names:
+        return tuple(x509.DNSName(name) for name in host_names)
+    return () if email is None else (x509.RFC822Name(email),)
 
 
 def check_subject(subject: x509.Name) -> Iterator[Violation]:
@@ -201,16 +199,23 @@ def check_key(key: object) -> Iterator[Violation]:
         yield Violation("csr", "a key of this kind is not certified here: use RSA, P-256, P-384, P-521 or Ed25519")
 
 
-def check_days(profile: Profile, days: int) -> Iterator[Violation]:
-    """Whether the profile allows this term."""
-    if not 1 <= days <= profile.max_days:
-        yield Violation("days", f"{days} days: a certificate of the profile {profile.name} lives from 1 to {profile.max_days}")
+def check_days(profile: Profile, days: int, *, renewal: bool = False) -> Iterator[Violation]:
+    """Whether the profile allows this term, for a new certificate or (``renewal``) for one that follows another."""
+    most = max_term(profile, renewal=renewal)
+    if not 1 <= days <= most:
+        what = "a renewal" if renewal else "a certificate"
+        yield Violation("days", f"{days} days: {what} of the profile {profile.name} lives from 1 to {most}")
 
 
-def check_holder(profile: Profile, kind: str) -> Iterator[Violation]:
+def max_term(profile: Profile, *, renewal: bool) -> int:
+    """The longest term in days."""
+    return profile.renewal_max_days if renewal and profile.renewal_max_days is not None else profile.max_days
+
+
+def check_holder(profiles: Mapping[str, Profile], profile: Profile, kind: str) -> Iterator[Violation]:
     """Whether the profile is for a subscriber of this kind."""
     if profile.holder is not None and profile.holder != kind:
-        fitting = ", ".join(sorted(item.name for item in PROFILES.values() if item.holder == kind))
+        fitting = ", ".join(sorted(item.name for item in profiles.values() if item.holder == kind))
         yield Violation("profile", f"{profile.name} is not for a subscriber of the kind {kind}: use {fitting}")
 
 
@@ -221,9 +226,11 @@ def term(profile: Profile, *, at: datetime, days: int, issuer_not_after: datetim
     return not_before, not_after if issuer_not_after is None else min(not_after, issuer_not_after)
 
 
-def build_extensions(profile: Profile, *, not_before: datetime, not_after: datetime) -> list[x509.Extension[x509.ExtensionType]]:
-    """The extensions that follow from the profile alone."""
-    usages = {name: name in profile.usages for name in _USAGE_NAMES}
+def build_extensions(
+    profile: Profile, *, not_before: datetime, not_after: datetime, names: Sequence[x509.GeneralName] = ()
+) -> list[x509.Extension[x509.ExtensionType]]:
+    """The extensions that follow from the profile, and the holder's other ``names``."""
+    usages = {name: name in profile.usages for name in USAGE_NAMES}
     found = [
         _extension(x509.BasicConstraints(ca=profile.authority, path_length=profile.path_length), critical=True),
         _extension(x509.KeyUsage(**usages), critical=True),
@@ -233,25 +240,14 @@ def build_extensions(profile: Profile, *, not_before: datetime, not_after: datet
     if profile.policy is not None:
         information = x509.PolicyInformation(x509.ObjectIdentifier(profile.policy), None)
         found.append(_extension(x509.CertificatePolicies([information])))
+    if names:
+        found.append(_extension(x509.SubjectAlternativeName(names)))
     if profile.key_days is not None:
         last = min(not_before + timedelta(days=profile.key_days), not_after)
         found.append(_extension(x509.PrivateKeyUsagePeriod(not_before, last)))
     if not profile.status_checked:
         found.append(_extension(x509.OCSPNoCheck()))
     return found
-
-
-_USAGE_NAMES: Final = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-    "encipher_only",
-    "decipher_only",
-)
 
 
 def _extension(value: x509.ExtensionType, *, critical: bool = False) -> x509.Extension[x509.ExtensionType]:

@@ -31,18 +31,47 @@ class SubscriberKind(StrEnum):
 
 
 class Agency(Base):
-    """An agency (cơ quan) with its identifier code as given (Quyết định 20/2020/QĐ-TTg)."""
+    """An agency (cơ quan): its identifier code as given, and ``code_key``, the form in which codes are compared.
+
+    What it is called and whom it is under changes; see :class:`AgencyVersion` and :mod:`registry.agencies`.
+    """
 
     __tablename__ = "agency"
+    __table_args__ = (sa.Index("uq_agency_code_key", "code_key", unique=True),)
 
     id: Mapped[int] = mapped_column(Record, primary_key=True)
     code: Mapped[str] = mapped_column(sa.String(35), unique=True)
+    code_key: Mapped[str] = mapped_column(sa.String(35), server_default="")
+    versions: Mapped[list[AgencyVersion]] = relationship(
+        order_by="AgencyVersion.since", foreign_keys="AgencyVersion.agency_id", back_populates="agency"
+    )
+
+
+class AgencyVersion(Base):
+    """What an agency was from ``since`` on, until its next version; rows are only ever added, so history stays as it was.
+
+    ``closed`` on the last version ends the agency; ``successor_id`` is the one it was merged into, if any.
+    """
+
+    __tablename__ = "agency_version"
+    __table_args__ = (sa.UniqueConstraint("agency_id", "since"),)
+
+    id: Mapped[int] = mapped_column(Record, primary_key=True)
+    agency_id: Mapped[int] = mapped_column(sa.ForeignKey("agency.id"))
+    since: Mapped[datetime]
     name: Mapped[str] = mapped_column(sa.String(300))
     locality: Mapped[str] = mapped_column(sa.String(128))
+    parent_id: Mapped[int | None] = mapped_column(sa.ForeignKey("agency.id"), index=True)
+    closed: Mapped[bool] = mapped_column(default=False)
+    successor_id: Mapped[int | None] = mapped_column(sa.ForeignKey("agency.id"))
+    agency: Mapped[Agency] = relationship(foreign_keys=[agency_id], back_populates="versions")
 
 
 class Subscriber(Base):
-    """Whom certificates name; ``handle`` is the short name that requests and commands use."""
+    """Whom certificates name; ``handle`` is the short name that requests and commands use.
+
+    ``uid`` is ``MST:…``, ``CCCD:…`` or ``CMND:…``; ``dns_names`` are the host names a TLS server answers to.
+    """
 
     __tablename__ = "subscriber"
 
@@ -51,6 +80,9 @@ class Subscriber(Base):
     kind: Mapped[str] = mapped_column(sa.String(10))
     common_name: Mapped[str] = mapped_column(sa.String(64))
     agency_id: Mapped[int] = mapped_column(sa.ForeignKey("agency.id"), index=True)
+    uid: Mapped[str | None] = mapped_column(sa.String(40))
+    email: Mapped[str | None] = mapped_column(sa.String(254))
+    dns_names: Mapped[list[str]] = mapped_column(sa.JSON, server_default="[]", default=list)
     agency: Mapped[Agency] = relationship(lazy="joined")
 
 

@@ -42,7 +42,11 @@ need_system_packages() {
   need p11-kit-modules '/usr/lib/*/pkcs11/p11-kit-client.so'
   need default-jdk-headless jarsigner
   need osslsigncode osslsigncode
-  need libbcpkix-java /usr/share/java/bcpkix.jar # with libbcprov-java: BouncyCastle
+  need libnss3-tools crlutil
+  need strongswan-pki pki
+  need libstrongswan-standard-plugins /usr/lib/ipsec/plugins/libstrongswan-openssl.so
+  need libbcpkix-java /usr/share/java/bcpkix.jar
+  need nginx-light /usr/sbin/nginx
   need shellcheck shellcheck
   need wrk wrk # the load of make bench
 }
@@ -116,9 +120,20 @@ install_python_packages() {
   say "installing the Python packages of requirements/$wanted.txt into $venv"
   "${pip[@]}" --require-hashes --only-binary :all: --requirement "requirements/$wanted.txt"
   "${pip[@]}" --no-deps --no-index --no-build-isolation --editable .
+  if [[ $wanted == development ]]; then fetch_test_data; fi
   fingerprint runtime >"$venv/runtime.stamp"
   if [[ $wanted == development ]]; then fingerprint development >"$venv/development.stamp"; fi
   rm "$venv/unfinished"
+}
+
+# The one test suite that no package installs: NIST's PKITS, in the source distribution that the lock file pins by hash.
+fetch_test_data() {
+  local pinned="$venv/test-data.txt"
+  sed -n '/^pyhanko-certvalidator==/,/[^\\]$/p' requirements/development.txt >"$pinned"
+  say "fetching the test suite inside the source of pyhanko-certvalidator into $venv/test-data"
+  rm -rf "$venv/test-data"
+  "$venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input download --no-deps --no-build-isolation \
+    --no-binary :all: --require-hashes --dest "$venv/test-data" --requirement "$pinned"
 }
 
 [[ $wanted == runtime || $wanted == development ]] || stop "say runtime or development, not $wanted"

@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Config
+from core.settings import Config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SETTING = re.compile(r"^\| (`[a-z_.]+`(?:, `[a-z_.]+`)*) \| (.*?) \|", re.MULTILINE)
-IN_WORDS = {"database_url": "`condau.sqlite3` in the folder", "hsm.environment": "none", "signer.font": "Tinos of `fonts-croscore`"}
+IN_WORDS = {
+    "database_url": "`condau.sqlite3` in the folder",
+    "hsm.environment": "none",
+    "notices.webhooks": "none",
+    "signer.font": "Tinos of `fonts-croscore`",
+}
 
 
 def _stated() -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from lxml import etree
 
 from audit.log import SYSTEM
-from core.config import Config
+from core.settings import Config
 from core.xml import Element
 from pki.crl import CrlPublisher
 from pki.trust import load_trust

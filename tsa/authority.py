@@ -16,10 +16,10 @@ from prometheus_client import Histogram
 from audit.log import Actor, entry
 from core.clock import Now
 from core.cms import ID_TST_INFO, check_signed_data
-from core.config import TsaConfig
 from core.db import Database, Row
 from core.errors import ClockUntrusted, Unavailable
 from core.metrics import Metrics
+from core.settings import TsaConfig
 from core.signatures import sign
 from hsm.keys import KeyStore
 from pki.certificates import format_serial

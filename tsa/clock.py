@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from core.config import ClockConfig
 from core.errors import ClockUntrusted
+from core.settings import ClockConfig
 from tsa.clock_local import Chrony, Kernel, read_moment
 from tsa.clock_ntp import PORT, NtpServer
 from tsa.clock_verdict import (

@@ -9,9 +9,9 @@ import falcon
 from pydantic import BaseModel, ConfigDict, Field
 
 from audit.log import Actor
-from core.config import Config
 from core.db import Database
 from core.errors import CondauError, NotFound, Rejected, TooMany
+from core.settings import Config
 from registry.models import Role
 from tsa.authority import Ask
 from tsa.policy import LANGUAGES, render_policy

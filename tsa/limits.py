@@ -20,9 +20,9 @@ import sqlalchemy as sa
 
 from audit.log import Actor
 from core.clock import Now
-from core.config import TsaLimit, TsaLimits
 from core.db import Database
 from core.errors import TooMany
+from core.settings import TsaLimit, TsaLimits
 from tsa.models import Timestamp
 
 ANONYMOUS: Final = "anonymous"

@@ -6,8 +6,8 @@ from typing import Final
 
 import jinja2
 
-from core.config import Config, TsaLimit
-from pki.profile import PROFILES
+from core.settings import Config, TsaLimit
+from pki.profile_files import load_profiles
 from tsa.request import HASH_NAMES, NONCE_OCTETS, QUERY_LIMIT
 from tsa.units import PROFILE
 
@@ -24,7 +24,7 @@ _TEMPLATES: Final = jinja2.Environment(
 
 def render_policy(config: Config, language: str) -> str:
     """The statement as Markdown; ``language`` is one of LANGUAGES."""
-    tsa, profile = config.tsa, PROFILES[PROFILE]
+    tsa, profile = config.tsa, load_profiles(config.pki.profiles)[PROFILE]
     limits = tsa.limits
     return _TEMPLATES.get_template(f"tsa-policy.{language}.md").render(
         url=config.public_url,

@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 
 from audit.log import SYSTEM, Actor, append
 from core.clock import Now
-from core.config import TsaUnitConfig
 from core.db import Database
 from core.errors import Conflict
+from core.settings import TsaUnitConfig
 from hsm.keys import KeySpec
 from pki.authorities import ISSUING
 from pki.ca import CertificateAuthority, IssuedCertificate

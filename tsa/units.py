@@ -14,9 +14,9 @@ from cryptography import x509
 from sqlalchemy.orm import Session
 
 from core.cms import CmsSigner
-from core.config import TsaConfig, TsaUnitConfig
 from core.db import Database
 from core.errors import NotFound, Rejected, Unavailable
+from core.settings import TsaConfig, TsaUnitConfig
 from hsm.keys import KeySpec, KeyStore, PrivateKey
 from pki.certificates import Identity, service_certificates, usable_until
 from tsa.models import TimestampUnitKey

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -14,8 +14,9 @@ from verifier.algorithms import weak_digest, weak_key
 from verifier.chain import Failure, Path, build_path, check_path, check_signing_use, check_timestamping_use, parse_crls
 from verifier.context import Context
 from verifier.findings import error
+from verifier.names import same_name
 from verifier.reading import reading
-from verifier.revocation import revocation_at
+from verifier.revocation import may_sign_crls, revocation_at
 from verifier.verdict import Chain, ChainCertificate, Finding, Revocation, Signer, SubIndication
 
 
@@ -63,6 +64,9 @@ def judge_certificate(
         pairs = zip(path.certificates, path.certificates[1:], strict=False)
         for position, (one, issuer) in enumerate(pairs):
             status = revocation_at(one, issuer, lists, at)
+            if status.status == "unknown":
+                signers = tuple(_crl_signers(path, issuer, context, lists, at=at, proven=proven, hints=hints))
+                status = revocation_at(one, issuer, lists, at, signers=signers)
             statuses[position] = status
             failures.append(_check_revocation(status, one, purpose, leaf=position == 0, proven=proven))
     found = [failure for failure in failures if failure is not None]
@@ -70,10 +74,37 @@ def judge_certificate(
     found.sort(key=lambda failure: failure.sub_indication.indication.value != "TOTAL-FAILED")
     return Judgement(
         signer=describe_signer(certificate),
-        chain=_describe(path, statuses, trusted=path.anchored and not found),
+        chain=_describe(path, statuses, context, trusted=path.anchored and not found),
         failure=found[0].sub_indication if found else None,
         findings=tuple(failure.finding for failure in found),
     )
+
+
+def _crl_signers(
+    path: Path,
+    issuer: x509.Certificate,
+    context: Context,
+    lists: Sequence[x509.CertificateRevocationList],
+    *,
+    at: datetime,
+    proven: bool,
+    hints: Sequence[x509.Certificate],
+) -> Iterator[x509.Certificate]:
+    """Certificates of ``issuer`` over its other keys (RFC 5280 clause 6.3.3 f): one for lists alone, or of another generation.
+
+    Each leads to the same anchor as ``path``, holds at ``at``, and is not known to be revoked.
+    """
+    seen = [issuer]
+    for one in (*context.trust.intermediates, *context.trust.anchors, *hints):
+        if one in seen or not same_name(one.subject, issuer.subject) or not may_sign_crls(one):
+            continue
+        seen.append(one)
+        own = build_path(one, hints, context.trust)
+        if not own.anchored or own.certificates[-1] != path.certificates[-1] or check_path(own, at, proven=proven) is not None:
+            continue
+        pairs = zip(own.certificates, own.certificates[1:], strict=False)
+        if all(revocation_at(lower, upper, lists, at).status != "revoked" for lower, upper in pairs):
+            yield one
 
 
 def _guarded(check: Callable[[], Failure | None]) -> Failure | None:
@@ -181,11 +212,12 @@ def _revoked_finding(name: str, status: Revocation) -> Finding:
     )
 
 
-def _describe(path: Path, statuses: Sequence[Revocation | None], *, trusted: bool) -> Chain:
+def _describe(path: Path, statuses: Sequence[Revocation | None], context: Context, *, trusted: bool) -> Chain:
     last = len(path.certificates) - 1
     return Chain(
         trusted=trusted,
         anchor=path.certificates[-1].subject.rfc4514_string() if path.anchored else None,
+        domain=context.trust.domain(path.certificates[-1]) if path.anchored else None,
         certificates=tuple(
             ChainCertificate(
                 subject=one.subject.rfc4514_string(),

@@ -11,6 +11,8 @@ from typing import Final
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from pyhanko_certvalidator import ValidationContext
@@ -28,6 +30,7 @@ from pyhanko_certvalidator.validate import async_validate_path
 from core.errors import Malformed
 from pki.trust import TrustMaterial
 from verifier.findings import error
+from verifier.names import name_key, same_name
 from verifier.reading import reading
 from verifier.verdict import Finding, SubIndication
 
@@ -58,9 +61,9 @@ def build_path(leaf: x509.Certificate, hints: Iterable[x509.Certificate], trust:
 
     Issuers are looked for among the anchors first, then the known authorities, then ``hints`` (what the signature carries).
     """
-    by_subject: dict[bytes, list[x509.Certificate]] = {}
+    by_subject: dict[str, list[x509.Certificate]] = {}
     for certificate in (*trust.anchors, *trust.intermediates, *hints):
-        same = by_subject.setdefault(certificate.subject.public_bytes(), [])
+        same = by_subject.setdefault(name_key(certificate.subject), [])
         if certificate not in same:
             same.append(certificate)
     return _Search(frozenset(trust.anchors), by_subject).up((leaf,))
@@ -69,7 +72,7 @@ def build_path(leaf: x509.Certificate, hints: Iterable[x509.Certificate], trust:
 class _Search:
     """Depth first, with one budget of signature checks over all branches."""
 
-    def __init__(self, anchors: frozenset[x509.Certificate], by_subject: dict[bytes, list[x509.Certificate]]) -> None:
+    def __init__(self, anchors: frozenset[x509.Certificate], by_subject: dict[str, list[x509.Certificate]]) -> None:
         self._anchors = anchors
         self._by_subject = by_subject
         self._tries = _MOST_TRIES
@@ -81,7 +84,7 @@ class _Search:
         longest = Path(path, anchored=False)
         if len(path) == _LONGEST:
             return longest
-        for issuer in self._by_subject.get(last.issuer.public_bytes(), ()):
+        for issuer in self._by_subject.get(name_key(last.issuer), ()):
             if issuer in path or self._tries == 0:
                 continue
             self._tries -= 1
@@ -98,8 +101,24 @@ class _Search:
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether the names match and the issuer's key made the certificate's signature."""
     try:
-        certificate.verify_directly_issued_by(issuer)
+        return same_name(certificate.issuer, issuer.subject) and _made_by(certificate, issuer.public_key())
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+
+
+def _made_by(certificate: x509.Certificate, key: PublicKeyTypes) -> bool:
+    """Raise InvalidSignature unless ``key`` made the certificate's signature; False for a kind of key that is not taken."""
+    value, data, parameters = certificate.signature, certificate.tbs_certificate_bytes, certificate.signature_algorithm_parameters
+    if isinstance(key, rsa.RSAPublicKey) and isinstance(parameters, padding.PKCS1v15 | padding.PSS):
+        hashing = certificate.signature_hash_algorithm
+        if hashing is None:
+            return False
+        key.verify(value, data, parameters, hashing)
+    elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(parameters, ec.ECDSA):
+        key.verify(value, data, parameters)
+    elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey) and parameters is None:
+        key.verify(value, data)
+    else:
         return False
     return True
 

@@ -140,6 +140,8 @@ class Chain(_Value):
     """It ends in a trust anchor and every certificate on it held at the moment that counts."""
     anchor: str | None
     """The trust anchor's name, RFC 4514."""
+    domain: str | None = None
+    """Whose trust it is: ``own``, or the label under which an admin installed the anchor (``cong-vu``, ``public``)."""
     certificates: tuple[ChainCertificate, ...]
 
 

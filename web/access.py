@@ -12,10 +12,12 @@ from typing import Any, Final
 import falcon
 
 from audit.log import Actor
+from core.clock import system_now
 from core.db import Database
 from core.errors import Forbidden, Unauthenticated
 from registry.models import Role
 from registry.registry import authenticate
+from web.idempotency import StoredAnswers
 from web.operation import Audience
 
 ANONYMOUS: Final = "anonymous"
@@ -29,7 +31,7 @@ class ApiKeys:
     """Admits callers by ``Authorization: Bearer <API key>``."""
 
     def __init__(self, *, database: Database) -> None:
-        self._database = database
+        self.database = database
         self._recent: dict[str, tuple[float, Actor]] = {}
 
     def admit(self, req: falcon.Request, roles: frozenset[Role] | Audience) -> Actor:
@@ -64,7 +66,7 @@ class ApiKeys:
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthenticated("send the API key as Authorization: Bearer <key>")
-        with self._database.read() as db:
+        with self.database.read() as db:
             client = authenticate(db, key.strip())
         return Actor(client.name, client.role, request_id)
 
@@ -74,12 +76,15 @@ class Shell:
 
     def __init__(self, *, access: ApiKeys, body_limit: int) -> None:
         self._access = access
+        self._answers = StoredAnswers(database=access.database, now=system_now)
         self._body_limit = body_limit
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Give the request what the responders and the log need of it."""
         req.context.request_id = choose_request_id(req.get_header("X-Request-Id"))
         req.context.access = self._access
+        req.context.answers = self._answers
+        req.context.body = b""
         req.context.body_limit = self._body_limit
         req.context.started = time.perf_counter()
         resp.set_header("X-Request-Id", req.context.request_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import falcon
 from falcon.media import MultipartFormHandler
@@ -29,7 +29,7 @@ def media_type(req: falcon.Request) -> str:
 
 
 def read_body(req: falcon.Request, limit: int | None = None) -> bytes:
-    """The whole body.
+    """The whole body, which is kept in ``req.context.body`` as well.
 
     Raises TooLarge as soon as it is known to exceed ``limit`` or the server's own (``req.context.body_limit``), and
     Malformed when it ends before the length it announced, stalls or crawls.
@@ -39,6 +39,7 @@ def read_body(req: falcon.Request, limit: int | None = None) -> bytes:
     if announced is not None and announced > most:
         raise _too_large(most)
     if announced is None and not req.env.get("wsgi.input_terminated"):
+        req.context.body = b""
         return b""  # neither a length nor chunks: by RFC 9112, section 6.3, there is no body
     stream = req.env["wsgi.input"] if announced is None else req.bounded_stream
     chunks: list[bytes] = []
@@ -60,7 +61,8 @@ def read_body(req: falcon.Request, limit: int | None = None) -> bytes:
             connection.settimeout(None)
     if announced is not None and size < announced:
         raise _cut_off()
-    return b"".join(chunks)
+    req.context.body = b"".join(chunks)
+    return cast("bytes", req.context.body)
 
 
 def _read_some(stream: Any, size: int) -> bytes:

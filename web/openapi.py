@@ -28,6 +28,7 @@ from pydantic import BaseModel, Field
 
 from core.errors import CondauError, Forbidden, MediaTypeRejected, Rejected, TooLarge, Unauthenticated, Unavailable
 from web.body import MULTIPART
+from web.idempotency import HEADER
 from web.operation import JSON, PUBLIC, Audience, Document, Operation, declared_operation
 from web.problems import MEDIA_TYPE, status_of, title_of
 
@@ -114,6 +115,10 @@ def _parameters(endpoint: Endpoint) -> list[Parameter | Reference]:
         Parameter.model_validate({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
         for name in _FIELD.findall(endpoint.path)
     ]
+    if endpoint.operation.idempotent:
+        kept = "Sent again within 24 hours with the same key, the request is not carried out again: the first answer is given again"
+        header = {"name": HEADER, "in": "header", "required": False, "schema": {"type": "string", "maxLength": 255}}
+        found.append(Parameter.model_validate({**header, "description": kept}))
     query = endpoint.operation.query
     if query is None:
         return found

@@ -6,6 +6,7 @@ none of them can say something else than the others. A responder without a decla
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from audit.log import Actor
 from core.errors import CondauError, MediaTypeRejected, Rejected, Violation
 from registry.models import Role
 from web.body import MULTIPART, media_type, parse_multipart, read_body
+from web.idempotency import HEADER, StoredAnswers
 
 JSON: Final = "application/json"
 JSON_LIMIT: Final = 1_000_000
@@ -79,6 +81,7 @@ class Operation:
     returns: type[BaseModel] | str | None
     status: int
     problems: tuple[type[CondauError], ...]
+    idempotent: bool = False
 
 
 class Access(Protocol):
@@ -100,15 +103,17 @@ def operation(
     returns: type[BaseModel] | str | None = None,
     status: int = 200,
     problems: tuple[type[CondauError], ...] = (),
+    idempotent: bool = False,
 ) -> Callable[[Responder], Responder]:
     """Declare a responder method.
 
     It is called with ``(self, req, resp)``, the URI template's fields and, by keyword: ``actor`` always; ``options`` where
     ``query`` is given; ``document`` (and ``parts`` where the Document names some) or ``body`` by what ``body`` is. ``returns``
     is a model (JSON) or a media type; ``status`` the one of success; ``problems`` the errors worth listing in the reference.
+    ``idempotent``: it honours an ``Idempotency-Key``; its actor then carries an origin, and its answer is kept in the database.
     """
     audience = PUBLIC if isinstance(roles, Audience) else frozenset(roles)
-    declared = Operation(audience, summary, tag, description, query, body, returns, status, problems)
+    declared = Operation(audience, summary, tag, description, query, body, returns, status, problems, idempotent)
 
     def decorate(responder: Responder) -> Responder:
         @functools.wraps(responder)
@@ -117,12 +122,30 @@ def operation(
             actor = access.admit(req, declared.roles)
             req.context.actor = actor
             resp.status = declared.status
-            responder(resource, req, resp, actor=actor, **_inputs(req, declared), **fields)
+            inputs = {**_inputs(req, declared), **fields}
+            if declared.idempotent and req.get_header(HEADER) is not None:
+                _respond_once(functools.partial(responder, resource, req, resp), req, resp, actor, inputs)
+            else:
+                responder(resource, req, resp, actor=actor, **inputs)
 
         vars(respond)["operation"] = declared
         return respond
 
     return decorate
+
+
+def _respond_once(respond: Responder, req: falcon.Request, resp: falcon.Response, actor: Actor, inputs: dict[str, Any]) -> None:
+    """Carry the request out under its Idempotency-Key, or answer as it was answered before. An error frees the key."""
+    answers: StoredAnswers = req.context.answers
+    attempt = answers.begin(req, resp, caller=actor.name, body=req.context.body)
+    if attempt is None:
+        return
+    try:
+        respond(actor=dataclasses.replace(actor, origin=attempt.origin), **inputs)
+    except CondauError:
+        answers.give_up(attempt)
+        raise
+    answers.finish(attempt, resp)
 
 
 def declared_operation(responder: Callable[..., Any]) -> Operation | None:

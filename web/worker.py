@@ -122,7 +122,7 @@ class ExpressWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's class is 
         keep = self.alive and len(self.keepalived_conns) < self.max_keepalived
         data = answer.encode(keep=keep)
         try:
-            return conn.sock.send(data) == len(data) and keep
+            return bool(conn.sock.send(data) == len(data) and keep)
         except OSError:
             return False
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import HsmConfig
+from core.settings import HsmConfig
 from hsm.keys import KeySpec, PrivateKey
 from hsm.token import Token
 from tests.hsm.instance import make_instance

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core.config import HsmConfig
+from core.settings import HsmConfig
 from hsm.softhsm import init_softhsm
 
 ROOT = Path(__file__).parents[2]

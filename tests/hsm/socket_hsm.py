@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from core.config import HsmConfig
+from core.settings import HsmConfig
 from hsm.softhsm_guard import load_guard
 
 

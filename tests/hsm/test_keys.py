@@ -20,8 +20,8 @@ from pkcs11 import Mechanism
 from signxml.signer import XMLSigner
 from signxml.verifier import XMLVerifier
 
-from core.config import HsmConfig
 from core.errors import Conflict, NotFound, Rejected
+from core.settings import HsmConfig
 from hsm.keys import KeySpec, PrivateKey
 from hsm.token import Token
 from tests.hsm.instance import pkcs11_tool
@@ -181,7 +181,8 @@ def test_a_token_without_the_raw_mechanism_hashes_itself(token: Token, missing: 
 def test_a_kind_the_token_does_not_make_is_refused(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
     token.probe()
     assert token._connection is not None
-    monkeypatch.setattr(token._connection, "offered", token._connection.offered - {Mechanism.EDDSA})
+    (lane,) = token._connection._all
+    monkeypatch.setattr(lane, "_offered", token._connection.offered - {Mechanism.EDDSA})
     with pytest.raises(Rejected, match="does not make ed25519 keys"):
         token.generate("edwards", KeySpec.ED25519)
 

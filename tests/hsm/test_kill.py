@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from core.config import HsmConfig
 from core.errors import NotFound, Unavailable
+from core.settings import HsmConfig
 from hsm.keys import KeySpec
 from hsm.softhsm import init_softhsm
 from hsm.softhsm_guard import StoreGuard, load_guard, parse_object

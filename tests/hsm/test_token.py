@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from core.config import HsmConfig
 from core.errors import NotFound, Rejected, Unavailable
+from core.settings import HsmConfig
 from hsm import connection as connection_module
 from hsm.keys import KeySpec
 from hsm.softhsm import init_softhsm

@@ -16,16 +16,22 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.ocsp import OCSPRequestBuilder, OCSPResponse, load_der_ocsp_response
 from cryptography.x509.oid import NameOID
 
+from approvals.service import Approvals
 from audit.log import Actor, AuditEntry
-from core.config import Config
 from core.db import Database
+from core.settings import Config
 from hsm.keys import KeySpec
-from pki import http
+from pki import http, http_enrolment, http_status
+from pki.acts import RevocationActs, build_acts
 from pki.authorities import Organisation, create_authorities
 from pki.ca import CertificateAuthority, IssuedCertificate
 from pki.crl import CrlPublisher
-from pki.models import Certificate
+from pki.enrolment import Enrolments
+from pki.models import Authority, Certificate
 from pki.ocsp import OcspResponder
+from pki.profile_changes import ProfileChanges
+from pki.revocation import Revocations
+from pki.status import StatusHistory
 from registry import registry
 from registry.models import Role, SubscriberKind
 from tests.conftest import Clock
@@ -35,6 +41,8 @@ from web.access import ApiKeys, Shell
 
 ADMIN = Actor("an-admin", "admin", "request-1")
 ANYBODY = Actor("anonymous", "public", "request-2")
+REFERENCE = "01/PYC"
+"""A written request."""
 ORGANISATION = Organisation("Cơ quan Thử nghiệm", "Hà Nội")
 SUBSCRIBERS = {
     "seal": SubscriberKind.AGENCY,
@@ -61,7 +69,41 @@ class House:
     @property
     def ca(self) -> CertificateAuthority:
         """The same for the authority."""
-        return CertificateAuthority(database=self.database, keys=self.keys, now=self.clock, config=self.config, crl=self.crl)
+        return CertificateAuthority(database=self.database, keys=self.keys, now=self.clock, config=self.config)
+
+    @property
+    def revocations(self) -> Revocations:
+        """The same for revoking, suspending and resuming."""
+        return Revocations(database=self.database, crl=self.crl, now=self.clock)
+
+    @property
+    def enrolments(self) -> Enrolments:
+        """The same for what is enrolled and followed."""
+        return Enrolments(authority=self.ca, database=self.database, now=self.clock, config=self.config)
+
+    @property
+    def approvals(self) -> Approvals:
+        """The same for what needs four eyes (by ``config.approvals``; nothing, unless a test says so)."""
+        profiles = ProfileChanges(database=self.database, now=self.clock, profiles=self.ca.profiles)
+        acts = build_acts(self.enrolments, RevocationActs(database=self.database, revocations=self.revocations), profiles)
+        return Approvals(database=self.database, now=self.clock, config=self.config.approvals, acts=acts)
+
+    @property
+    def enrolling(self) -> dict[str, Any]:
+        """What routes that issue are made of."""
+        own = {"enrolments": self.enrolments, "approvals": self.approvals}
+        return {**own, "database": self.database, "now": self.clock}
+
+    @property
+    def revoking(self) -> dict[str, Any]:
+        """What routes that revoke are made of."""
+        acts = RevocationActs(database=self.database, revocations=self.revocations)
+        return {"revocations": self.revocations, "acts": acts, "approvals": self.approvals}
+
+    @property
+    def history(self) -> StatusHistory:
+        """And for what was known when."""
+        return StatusHistory(database=self.database, now=self.clock, config=self.config)
 
     @property
     def ocsp(self) -> OcspResponder:
@@ -72,9 +114,18 @@ class House:
         """The same house over another key store."""
         return replace(self, keys=keys)
 
-    def issue(self, subscriber: str = "device") -> IssuedCertificate:
-        """A certificate for a CSR with a new key."""
-        return self.ca.issue_from_csr(make_csr(), profile="device", subscriber=subscriber, actor=ADMIN)
+    def with_partitions(self, parts: int) -> House:
+        """The same house with its CRLs divided."""
+        return replace(self, config=replace(self.config, pki=replace(self.config.pki, crl_partitions=parts)))
+
+    def authority_id(self, name: str = "issuing") -> int:
+        """The row of an authority."""
+        with self.database.read() as db:
+            return db.scalars(sa.select(Authority.id).where(Authority.name == name)).one()
+
+    def issue(self, subscriber: str = "device", csr: bytes | None = None) -> IssuedCertificate:
+        """A certificate for a CSR, by default with a new key."""
+        return self.ca.issue_from_csr(csr or make_csr(), profile="device", subscriber=subscriber, reference=REFERENCE, actor=ADMIN)
 
     def row(self, serial: str) -> Certificate:
         """What the database has of a certificate."""
@@ -122,14 +173,24 @@ def make_app(house: House) -> Any:
     """The routes of this room behind the HTTP shell."""
     app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=house.database), body_limit=1_000_000)])
     problems.install(app)
-    app.add_route("/ocsp", http.OcspPost(responder=house.ocsp))
-    app.add_route("/ocsp/{request:path}", http.OcspGet(responder=house.ocsp))
-    app.add_route("/crl/{file}", http.CrlFile(publisher=house.crl))
+    app.add_route("/ocsp", http_status.OcspPost(responder=house.ocsp))
+    app.add_route("/ocsp/{request:path}", http_status.OcspGet(responder=house.ocsp, now=house.clock))
+    app.add_route("/crl/{file}", http_status.CrlFile(publisher=house.crl))
+    app.add_route("/crl/{file}/{part}", http_status.CrlPartFile(publisher=house.crl))
+    app.add_route("/v1/crls/{authority}", http_status.CrlArchive(publisher=house.crl))
+    app.add_route("/v1/revocation-grounds", http_status.Grounds())
+    for act in (http_status.Revocation, http_status.Suspension, http_status.Resumption):
+        own = house.revoking if act is http_status.Revocation else {"revocations": house.revocations}
+        app.add_route(f"/v1/certificates/{{serial}}/{act.__name__.lower()}", act(**own))
+    app.add_route("/v1/certificates/{serial}/status", http_status.CertificateStatus(history=house.history))
+    app.add_route("/v1/revocations", http_status.RevocationCollection(**house.revoking))
+    app.add_route("/v1/revocations/{receipt}", http_status.RevocationView(revocations=house.revocations))
     app.add_route("/ca/{file}", http.AuthorityFile(database=house.database))
     app.add_route("/v1/signers", http.Signers(database=house.database, now=house.clock))
-    app.add_route("/v1/certificates", http.Certificates(authority=house.ca, database=house.database))
-    app.add_route("/v1/certificates/{serial}", http.CertificateView(database=house.database))
-    app.add_route("/v1/certificates/{serial}/revocation", http.Revocation(authority=house.ca))
+    app.add_route("/v1/certificates/{serial}/renewal", http_enrolment.Renewal(**house.enrolling))
+    app.add_route("/v1/certificates/{serial}/rekey", http_enrolment.Rekey(**house.enrolling))
+    app.add_route("/v1/certificates", http.Certificates(**house.enrolling))
+    app.add_route("/v1/certificates/{serial}", http.CertificateView(database=house.database, now=house.clock))
     return app
 
 

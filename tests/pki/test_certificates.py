@@ -11,7 +11,7 @@ from pki.ca import IssuedCertificate
 from pki.certificates import Identity, parse_serial, signing_identities, signing_identity
 from registry import registry
 from tests.conftest import Clock
-from tests.pki.house import ADMIN, House
+from tests.pki.house import ADMIN, REFERENCE, House
 
 
 def _grant(house: House, *subscribers: str) -> None:
@@ -21,7 +21,7 @@ def _grant(house: House, *subscribers: str) -> None:
 
 
 def _key_in_token(house: House, subscriber: str = "seal", profile: str = "agency-seal") -> IssuedCertificate:
-    return house.ca.issue_for_key(profile=profile, subscriber=subscriber, spec=KeySpec.P_256, actor=ADMIN)
+    return house.ca.issue_for_key(profile=profile, subscriber=subscriber, spec=KeySpec.P_256, reference=REFERENCE, actor=ADMIN)
 
 
 def _identity(house: House, signer: str | None) -> Identity:
@@ -46,7 +46,7 @@ def test_the_newest_valid_certificate_is_taken(house: House, clock: Clock) -> No
     clock.move(days=1)
     second = _key_in_token(house)
     assert _identity(house, None).serial == second.serial
-    house.ca.revoke(second.serial, reason="superseded", actor=ADMIN)
+    house.revocations.revoke(second.serial, reason="superseded", actor=ADMIN)
     assert _identity(house, None).serial == first.serial
 
 
@@ -90,7 +90,7 @@ def test_revoked_expired_and_not_yet_valid_are_conflicts(house: House, clock: Cl
     with pytest.raises(Conflict, match="expired"):
         _identity(house, "seal")
     clock.move(days=-1098)
-    house.ca.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
+    house.revocations.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
     for signer in (None, "seal", issued.serial):
         with pytest.raises(Conflict, match="was revoked"):
             _identity(house, signer)
@@ -109,7 +109,7 @@ def test_a_revoked_issuer_takes_its_certificates_along(house: House) -> None:
     _key_in_token(house)
     _grant(house, "seal")
     issuing = next(row for row in house.rows("issued") if row.profile == "issuing-ca")
-    house.ca.revoke(issuing.serial, reason="cACompromise", actor=ADMIN)
+    house.revocations.revoke(issuing.serial, reason="cACompromise", actor=ADMIN)
     with pytest.raises(Conflict, match="revoked issuer"):
         _identity(house, None)
 

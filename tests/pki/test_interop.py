@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from core.config import Config
-from core.db import Database
 from hsm.keys import KeySpec
-from pki.authorities import create_authorities
 from pki.ca import IssuedCertificate, to_pem
-from pki.views import RevocationReason
-from tests.conftest import Clock
-from tests.pki.house import ADMIN, ANYBODY, ORGANISATION, House, add_subscribers, make_app, ocsp_request, run
-from tests.software_keys import SoftwareKeys
+from pki.status_views import RevocationReason
+from tests.pki.house import ADMIN, ANYBODY, REFERENCE, House, ocsp_request, run
 
 pytestmark = pytest.mark.interop
 FROM_NOTICE_ON = ("-s", "NOTICE")
@@ -49,21 +41,21 @@ def _verify(house: House, folder: Path, issued: IssuedCertificate, *, check: boo
 
 def _one_of_each_profile(house: House) -> dict[str, x509.Certificate]:
     for profile, subscriber in (("agency-seal", "seal"), ("officer", "officer"), ("device", "device")):
-        house.ca.issue_for_key(profile=profile, subscriber=subscriber, spec=KeySpec.P_256, actor=ADMIN)
+        house.ca.issue_for_key(profile=profile, subscriber=subscriber, spec=KeySpec.P_256, reference=REFERENCE, actor=ADMIN)
     return {row.profile: x509.load_der_x509_certificate(row.der or b"") for row in house.rows("issued")}
 
 
 def test_openssl_verifies_and_after_revocation_refuses(house: House, folder: Path) -> None:
     issued = house.issue()
     assert "leaf.pem: OK" in _verify(house, folder, issued)
-    house.ca.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
+    house.revocations.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
     assert "certificate revoked" in _verify(house, folder, issued, check=False)
 
 
 def test_openssl_refuses_everything_below_a_revoked_authority(house: House, folder: Path) -> None:
     issued = house.issue()
     (issuing,) = (row for row in house.rows("issued") if row.profile == "issuing-ca")
-    house.ca.revoke(issuing.serial, reason="cACompromise", actor=ADMIN)
+    house.revocations.revoke(issuing.serial, reason="cACompromise", actor=ADMIN)
     assert "certificate revoked" in _verify(house, folder, issued, check=False)
 
 
@@ -96,7 +88,7 @@ def test_extended_key_usages_serve_their_purpose(house: House, folder: Path) -> 
 def test_pkilint_and_openssl_accept_every_crl(house: House, folder: Path) -> None:
     reasons: list[RevocationReason] = ["unspecified", "keyCompromise", "privilegeWithdrawn"]
     for reason in reasons:
-        house.ca.revoke(house.issue().serial, reason=reason, actor=ADMIN)
+        house.revocations.revoke(house.issue().serial, reason=reason, actor=ADMIN)
     for name, kind in (("root", "ARL"), ("issuing", "CRL")):
         path = folder / f"{name}.crl"
         path.write_bytes(house.crl.current(name).der)
@@ -110,7 +102,7 @@ def test_pkilint_and_openssl_accept_every_crl(house: House, folder: Path) -> Non
 def test_openssl_asks_for_several_certificates_with_a_nonce(house: House, folder: Path) -> None:
     """Its own request, our response, its own judgement of signature, delegation, nonce and times."""
     good, revoked = house.issue(), house.issue()
-    house.ca.revoke(revoked.serial, reason="superseded", actor=ADMIN)
+    house.revocations.revoke(revoked.serial, reason="superseded", actor=ADMIN)
     for name, issued in (("good", good), ("revoked", revoked)):
         (folder / f"{name}.pem").write_text(issued.pem)
     asked = ("-issuer", folder / "issuing.pem", "-sha256", "-cert", folder / "good.pem", "-cert", folder / "revoked.pem")
@@ -130,30 +122,9 @@ def test_pkilint_accepts_every_ocsp_response(house: House, folder: Path) -> None
     path = folder / "response"
     for revoke in (False, True):
         if revoke:
-            house.ca.revoke(issued.serial, reason="affiliationChanged", actor=ADMIN)
+            house.revocations.revoke(issued.serial, reason="affiliationChanged", actor=ADMIN)
         path.write_bytes(house.ocsp.respond(ocsp_request(issued, nonce=bytes(range(32))), ANYBODY))
         assert run(*_lint("ocsp_response"), *FROM_NOTICE_ON, path).strip() == ""
-
-
-@pytest.fixture
-def served(database: Database, keys: SoftwareKeys, clock: Clock, tmp_path: Path) -> Iterator[House]:
-    """A house whose certificates point to a server on the loopback that really answers."""
-
-    class Quiet(WSGIRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with WSGIServer(("127.0.0.1", 0), Quiet) as server:
-        config = Config(home=tmp_path, public_url=f"http://127.0.0.1:{server.server_port}")
-        house = House(database, keys, clock, config)
-        create_authorities(house.ca, house.crl, organisation=ORGANISATION, actor=ADMIN)
-        add_subscribers(database, clock)
-        server.set_app(make_app(house))
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield house
-        server.shutdown()
-        thread.join()
 
 
 def test_gnutls_asks_the_url_in_the_certificate(served: House, tmp_path: Path) -> None:
@@ -162,7 +133,7 @@ def test_gnutls_asks_the_url_in_the_certificate(served: House, tmp_path: Path) -
         (tmp_path / f"{name}.pem").write_text(to_pem(certificate))
     ask = ("ocsptool", "--ask", "--load-cert", tmp_path / "leaf.pem", "--load-issuer", tmp_path / "issuing.pem")
     assert "Certificate Status: good" in run(*ask, "--load-trust", tmp_path / "issuing.pem")
-    served.ca.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
+    served.revocations.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
     assert "Certificate Status: revoked" in run(*ask, "--load-trust", tmp_path / "issuing.pem", check=False)
 
 
@@ -176,7 +147,7 @@ def test_the_jdk_validates_the_chain_by_ocsp_over_get(served: House, tmp_path: P
     (tmp_path / "Check.java").write_text(_JAVA)
     check = ("java", tmp_path / "Check.java", tmp_path / "root", tmp_path / "leaf", tmp_path / "issuing")
     assert "valid" in run(*check)
-    served.ca.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
+    served.revocations.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
     assert "KEY_COMPROMISE" in run(*check, check=False)
 
 

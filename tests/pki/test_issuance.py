@@ -13,15 +13,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from core.config import Config
 from core.db import Database
 from core.errors import CondauError, Conflict, Malformed, Rejected, Unavailable
+from core.settings import Config
 from hsm.keys import KeySpec
 from pki.authorities import ISSUING, ROOT, Organisation, create_authorities
 from pki.certificates import service_certificate
 from pki.models import Authority, Certificate, CertificateState, Crl, SubjectKey
 from tests.conftest import Clock
-from tests.pki.house import ADMIN, ORGANISATION, BrokenKeys, House, build_house, make_csr
+from tests.pki.house import ADMIN, ORGANISATION, REFERENCE, BrokenKeys, House, build_house, make_csr
 from tests.software_keys import SoftwareKeys, make_key
 
 
@@ -31,7 +31,7 @@ def test_a_csr_becomes_a_certificate_named_by_the_registry(house: House, spec: K
     key = make_key(spec)
     csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     from_key = csr.sign(key, None if spec is KeySpec.ED25519 else hashes.SHA256()).public_bytes(encoding)
-    issued = house.ca.issue_from_csr(from_key, profile="device", subscriber="device", actor=ADMIN)
+    issued = house.ca.issue_from_csr(from_key, profile="device", subscriber="device", reference=REFERENCE, actor=ADMIN)
     assert issued.certificate.public_key() == key.public_key()
     assert issued.certificate.subject.rfc4514_string() == "CN=Người dùng device,L=Hà Nội,O=Sở Thử nghiệm,C=VN"
     assert len(issued.chain) == 2
@@ -43,7 +43,7 @@ def test_a_csr_becomes_a_certificate_named_by_the_registry(house: House, spec: K
 
 def test_a_key_made_in_the_token_is_certified(house: House, keys: SoftwareKeys) -> None:
     assert not house.ca.has_certificate("seal")
-    issued = house.ca.issue_for_key(profile="agency-seal", subscriber="seal", spec=KeySpec.P_256, actor=ADMIN)
+    issued = house.ca.issue_for_key(profile="agency-seal", subscriber="seal", spec=KeySpec.P_256, reference=REFERENCE, actor=ADMIN)
     label = house.row(issued.serial).key_label
     assert label is not None
     assert keys.key(label).public_key() == issued.certificate.public_key()
@@ -62,13 +62,13 @@ def test_every_violation_is_reported_at_once(house: House) -> None:
     csr = make_csr(make_key(KeySpec.P_256), encoding=Encoding.DER)
     forged = csr[:-1] + bytes([csr[-1] ^ 1])
     with pytest.raises(Rejected) as caught:
-        house.ca.issue_from_csr(forged, profile="officer", subscriber="device", days=5000, actor=ADMIN)
+        house.ca.issue_from_csr(forged, profile="officer", subscriber="device", days=5000, reference=REFERENCE, actor=ADMIN)
     assert [violation.field for violation in caught.value.violations] == ["csr", "days", "profile"]
     with pytest.raises(Rejected) as caught:
-        house.ca.issue_from_csr(csr, profile="nothing", subscriber="nobody", actor=ADMIN)
+        house.ca.issue_from_csr(csr, profile="nothing", subscriber="nobody", reference=REFERENCE, actor=ADMIN)
     assert [violation.field for violation in caught.value.violations] == ["profile", "subscriber"]
     with pytest.raises(Malformed):
-        house.ca.issue_from_csr(b"nothing", profile="device", subscriber="device", actor=ADMIN)
+        house.ca.issue_from_csr(b"nothing", profile="device", subscriber="device", reference=REFERENCE, actor=ADMIN)
     assert house.rows("intended") == []
 
 
@@ -83,25 +83,25 @@ def test_no_certificate_outlives_its_issuer(house: House, clock: Clock) -> None:
 
 def test_a_key_belongs_to_one_subscriber_who_may_renew_with_it(house: House) -> None:
     csr = make_csr()
-    first = house.ca.issue_from_csr(csr, profile="device", subscriber="device", actor=ADMIN)
+    first = house.ca.issue_from_csr(csr, profile="device", subscriber="device", reference=REFERENCE, actor=ADMIN)
     with pytest.raises(Rejected, match="somebody else"):
-        house.ca.issue_from_csr(csr, profile="device", subscriber="other", actor=ADMIN)
-    second = house.ca.issue_from_csr(csr, profile="device", subscriber="device", actor=ADMIN)
+        house.ca.issue_from_csr(csr, profile="device", subscriber="other", reference=REFERENCE, actor=ADMIN)
+    second = house.ca.issue_from_csr(csr, profile="device", subscriber="device", reference=REFERENCE, actor=ADMIN)
     assert first.serial != second.serial
 
 
 def test_a_compromised_key_is_blocked_for_ever(house: House) -> None:
     csr = make_csr()
-    issued = house.ca.issue_from_csr(csr, profile="device", subscriber="device", actor=ADMIN)
-    house.ca.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
+    issued = house.ca.issue_from_csr(csr, profile="device", subscriber="device", reference=REFERENCE, actor=ADMIN)
+    house.revocations.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
     with pytest.raises(Rejected, match="blocked"):
-        house.ca.issue_from_csr(csr, profile="device", subscriber="device", actor=ADMIN)
+        house.ca.issue_from_csr(csr, profile="device", subscriber="device", reference=REFERENCE, actor=ADMIN)
 
 
 @pytest.mark.parametrize("label", ["ca-root", "ca-issuing"])
 def test_the_key_of_an_authority_is_certified_for_nobody(house: House, keys: SoftwareKeys, label: str) -> None:
     with pytest.raises(Rejected, match="somebody else"):
-        house.ca.issue_from_csr(make_csr(keys.key(label)), profile="device", subscriber="device", actor=ADMIN)
+        house.ca.issue_from_csr(make_csr(keys.key(label)), profile="device", subscriber="device", reference=REFERENCE, actor=ADMIN)
 
 
 def test_a_crash_between_the_transactions_ends_abandoned_and_revoked(house: House, keys: SoftwareKeys, clock: Clock) -> None:
@@ -137,7 +137,7 @@ def test_an_issuance_overtaken_by_reconcile_hands_out_nothing(house: House, keys
 
     ca._complete = late  # type: ignore[method-assign,assignment]  # the moment between the token's answer and transaction 2
     with pytest.raises(Unavailable, match="given up"):
-        ca.issue_from_csr(make_csr(), profile="device", subscriber="device", actor=ADMIN)
+        ca.issue_from_csr(make_csr(), profile="device", subscriber="device", reference=REFERENCE, actor=ADMIN)
     assert house.rows("issued")[-1].profile != "device"
     assert len(house.rows("abandoned")) == 1
 
@@ -198,7 +198,7 @@ def test_double_issue_certifies_a_key_for_one_owner_only(house: House, _: int) -
 
     def ask(subscriber: str) -> str:
         try:
-            return house.ca.issue_from_csr(csr, profile="device", subscriber=subscriber, actor=ADMIN).serial
+            return house.ca.issue_from_csr(csr, profile="device", subscriber=subscriber, reference=REFERENCE, actor=ADMIN).serial
         except Rejected:
             return "rejected"
 

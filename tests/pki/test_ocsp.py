@@ -35,7 +35,7 @@ def test_good_then_revoked_with_its_reason(house: House, clock: Clock, algorithm
     assert answer.certificate_status is GOOD
     assert (answer.this_update_utc, answer.produced_at_utc) == (clock(), clock())
     assert answer.hash_algorithm.name == algorithm.name
-    house.ca.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
+    house.revocations.revoke(issued.serial, reason="keyCompromise", actor=ADMIN)
     answer = ocsp.load_der_ocsp_response(house.ocsp.respond(request, ANYBODY))
     assert answer.certificate_status is REVOKED
     assert (answer.revocation_time_utc, answer.revocation_reason) == (clock(), x509.ReasonFlags.key_compromise)
@@ -46,7 +46,7 @@ def test_good_then_revoked_with_its_reason(house: House, clock: Clock, algorithm
 )
 def test_every_reason_is_told(house: House, reason: Any) -> None:
     issued = house.issue()
-    house.ca.revoke(issued.serial, reason=reason, actor=ADMIN)
+    house.revocations.revoke(issued.serial, reason=reason, actor=ADMIN)
     told = house.status(issued).revocation_reason
     assert told is None if reason == "unspecified" else told == x509.ReasonFlags(reason)
 
@@ -71,7 +71,7 @@ def test_an_abandoned_issuance_is_revoked(house: House, keys: SoftwareKeys, cloc
 
 def test_several_certificates_are_answered_in_one_signed_response(house: House) -> None:
     first, second = house.issue(), house.issue()
-    house.ca.revoke(second.serial, reason="superseded", actor=ADMIN)
+    house.revocations.revoke(second.serial, reason="superseded", actor=ADMIN)
     serials = [int(first.serial, 16), 7, int(second.serial, 16)]
     statuses, answered = _ask(house, first, serials)
     assert statuses == ["good", "unknown", "revoked"]

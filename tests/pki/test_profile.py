@@ -15,7 +15,6 @@ from cryptography.x509.oid import NameOID
 from core.errors import Malformed, Rejected
 from hsm.keys import KeySpec
 from pki.profile import (
-    PROFILES,
     build_subject,
     check_csr,
     check_days,
@@ -26,6 +25,7 @@ from pki.profile import (
     subscriber_profile,
     term,
 )
+from pki.profile_files import DEFAULTS
 from tests.conftest import Clock
 from tests.pki.house import make_csr
 from tests.software_keys import make_key
@@ -90,26 +90,26 @@ def test_what_is_no_request_is_malformed(data: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "root", "issuing-ca", "tsa", "ocsp-responder"])
 def test_only_subscriber_profiles_can_be_asked_for(name: str) -> None:
-    with pytest.raises(Rejected, match="agency-seal, device, officer"):
-        subscriber_profile(name)
+    with pytest.raises(Rejected, match="agency-seal, device, officer, tls-server"):
+        subscriber_profile(DEFAULTS, name)
 
 
 def test_a_term_beyond_five_years_is_a_violation() -> None:
-    profile = PROFILES["officer"]
+    profile = DEFAULTS["officer"]
     assert list(check_days(profile, 1826)) == []
     assert [violation.field for violation in check_days(profile, 1827)] == ["days"]
     assert [violation.field for violation in check_days(profile, 0)] == ["days"]
 
 
 def test_a_profile_fits_one_kind_of_subscriber() -> None:
-    assert list(check_holder(PROFILES["officer"], "officer")) == []
-    assert "agency-seal" in next(check_holder(PROFILES["officer"], "agency")).message
+    assert list(check_holder(DEFAULTS, DEFAULTS["officer"], "officer")) == []
+    assert "agency-seal" in next(check_holder(DEFAULTS, DEFAULTS["officer"], "agency")).message
 
 
 def test_nothing_outlives_its_issuer(clock: Clock) -> None:
     end = clock() + timedelta(days=100)
-    assert term(PROFILES["officer"], at=clock(), days=1095, issuer_not_after=end) == (clock(), end)
-    assert term(PROFILES["officer"], at=clock(), days=10, issuer_not_after=end)[1] == clock() + timedelta(days=10, seconds=-1)
+    assert term(DEFAULTS["officer"], at=clock(), days=1095, issuer_not_after=end) == (clock(), end)
+    assert term(DEFAULTS["officer"], at=clock(), days=10, issuer_not_after=end)[1] == clock() + timedelta(days=10, seconds=-1)
 
 
 def test_a_subject_is_ordered_nfc_utf8() -> None:

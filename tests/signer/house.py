@@ -11,12 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.log import SYSTEM, Actor
-from core.config import Config, SignerConfig, TsaConfig
 from core.db import Database
+from core.settings import Config, SignerConfig, TsaConfig
 from hsm.keys import KeySpec
 from pki.ca import CertificateAuthority
 from pki.certificates import Identity, signing_identity
-from pki.crl import CrlPublisher
 from pki.profile import build_subject
 from registry.models import Role, SubscriberKind
 from registry.registry import add_agency, add_client, add_subscriber, grant
@@ -65,8 +64,7 @@ def build_house(
 ) -> House:
     """A house whose officer (and seal, when asked for) has a certificate over a key of this kind, usable by the client ``dms``."""
     config = Config(home=Path())
-    crl = CrlPublisher(database=database, keys=keys, now=now, config=config)
-    ca = CertificateAuthority(database=database, keys=keys, now=now, config=config, crl=crl)
+    ca = CertificateAuthority(database=database, keys=keys, now=now, config=config)
     name = {"organization": "Cơ quan thử nghiệm", "locality": "Cà Mau"}
     root, issuing = (build_subject(common_name=common_name, **name) for common_name in ("Gốc thử nghiệm", "CA thử nghiệm"))
     ca.create_authority("root", subject=root, spec=spec, issuer=None, actor=SYSTEM)
@@ -84,7 +82,7 @@ def build_house(
             grant(db, at=at, actor=SYSTEM, client=CLIENT.name, subscriber=handle)
     for handle, kind, _ in people:
         profile = "officer" if kind is SubscriberKind.OFFICER else "agency-seal"
-        ca.issue_for_key(profile=profile, subscriber=handle, spec=spec, actor=SYSTEM)
+        ca.issue_for_key(profile=profile, subscriber=handle, reference="01/PYC", spec=spec, actor=SYSTEM)
     tsa = TimestampAuthority(database=database, keys=keys, now=now, config=TsaConfig())
     signer = Signer(database=database, keys=keys, now=now, stamp=tsa.stamp, font=FONT)
     return House(database, keys, now, ca, tsa, signer)

@@ -17,9 +17,9 @@ from rfc3161_client import decode_timestamp_response
 
 from audit.log import AuditEntry
 from core.cms import check_signed_data
-from core.config import TsaUnitConfig
 from core.db import Database
 from core.errors import Rejected, Unavailable
+from core.settings import TsaUnitConfig
 from hsm.keys import KeySpec, PrivateKey
 from pki.models import Certificate
 from tests.conftest import Clock

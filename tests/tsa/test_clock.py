@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import ClockConfig
 from core.db import Database
 from core.errors import ClockUntrusted, Unavailable
+from core.settings import ClockConfig
 from tests.software_keys import SoftwareKeys
 from tests.tsa.requests import query
 from tests.tsa.test_authority import failure_of

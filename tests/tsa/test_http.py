@@ -9,10 +9,10 @@ import pytest
 from falcon import testing
 
 from core.clock import system_now
-from core.config import TsaLimits
 from core.db import Database
 from core.errors import Unavailable
 from core.metrics import Metrics
+from core.settings import TsaLimits
 from tests.tsa.requests import query
 from tsa.authority import TimestampAuthority
 from tsa.http import QUERY_TYPE, REPLY_TYPE, Timestamps, UnitTimestamps

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from audit.log import Actor
-from core.config import TsaLimit, TsaLimits, parse_config
+from core.config import parse_config
 from core.db import Database
 from core.errors import Rejected, TooMany
+from core.settings import TsaLimit, TsaLimits
 from tests.conftest import Clock
 from tests.tsa.unit import ACTOR
 from tsa.authority import TimestampAuthority

@@ -10,8 +10,8 @@ import falcon
 import pytest
 from falcon import testing
 
-from core.config import ClockConfig, Config, TsaConfig, TsaLimit, TsaLimits, TsaUnitConfig
 from core.db import Database
+from core.settings import ClockConfig, Config, TsaConfig, TsaLimit, TsaLimits, TsaUnitConfig
 from tests.service import ROOT
 from tsa.http import PolicyPage
 from tsa.policy import LANGUAGES, render_policy

@@ -16,9 +16,9 @@ import pytest
 import sqlalchemy as sa
 
 from audit.log import AuditEntry
-from core.config import TsaConfig, TsaUnitConfig
 from core.db import Database
 from core.errors import NotFound, Rejected, Unavailable
+from core.settings import TsaConfig, TsaUnitConfig
 from pki.certificates import usable_until
 from tests.conftest import Clock
 from tests.pki.house import ADMIN, House, build_house
@@ -211,7 +211,7 @@ def test_a_revoked_key_is_replaced(house: House, unit: TsaUnitConfig) -> None:
     """Also the one of `condau init`."""
     authority, succession = prepared(house, FIRST, RSA)
     serial = signer_of(authority.respond(asking(unit.policy), ACTOR))[0]
-    house.ca.revoke(serial, reason="keyCompromise", actor=ADMIN)
+    house.revocations.revoke(serial, reason="keyCompromise", actor=ADMIN)
     house.clock.move(seconds=IDENTITY_AGE.total_seconds())
     outage(authority.respond(asking(unit.policy), ACTOR))
     assert succession.refresh() == 1

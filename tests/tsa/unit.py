@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from audit.log import Actor
-from core.config import TsaConfig
 from core.db import Database
+from core.settings import TsaConfig
 from hsm.keys import KeySpec, KeyStore, PrivateKey
 from pki.certificates import format_serial
 from pki.models import Authority, Certificate

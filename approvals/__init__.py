@@ -1,0 +1,1 @@
+"""Four eyes: acts that wait until somebody else has approved exactly them."""

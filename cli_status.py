@@ -1,0 +1,142 @@
+"""The commands about the standing of certificates: revoke, suspend, resume, and what was known when."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from cli_common import open_services, operator
+from cli_jobs import say_pending
+from core.errors import Rejected
+from pki.acts import REVOKE, REVOKE_MANY
+from pki.grounds import MEANINGS, REASONS, Ground
+from pki.status_views import RevocationOrder, RevocationRequest
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the parser of ``condau``."""
+    command = commands.add_parser("revoke", help="revoke a certificate, everything over a key or of an agency; publish the CRLs")
+    command.add_argument("serial", nargs="?", help="the serial number in hex")
+    command.add_argument("--key", metavar="SHA256", help="instead: SHA-256 of a SubjectPublicKeyInfo; the key is blocked for ever")
+    command.add_argument("--agency", metavar="CODE", help="instead: every unexpired certificate of this agency")
+    command.add_argument("--execute", action="store_true", help="with --key or --agency: do it; without, only say what it would be")
+    command.add_argument("--reason", choices=REASONS, help="a CRLReason of RFC 5280, 5.3.1 (default: what fits the ground)")
+    _add_ground(command)
+    command.add_argument("--invalidity-date", type=_moment, metavar="TIME", help="since when the key is known to be unsafe")
+    command.set_defaults(run=_revoke)
+
+    command = commands.add_parser("suspend", help="suspend a certificate (certificateHold)")
+    command.add_argument("serial", help="the serial number in hex")
+    _add_ground(command)
+    command.set_defaults(run=_suspend)
+
+    command = commands.add_parser("resume", help="end a certificate's suspension")
+    command.add_argument("serial", help="the serial number in hex")
+    command.set_defaults(run=_resume)
+
+    command = commands.add_parser("status", help="what was known of a certificate at a moment, with its history")
+    command.add_argument("serial", help="the serial number in hex")
+    command.add_argument("--at", type=_moment, metavar="TIME", help="such as 2026-01-31T08:00:00+07:00 (default: now)")
+    command.set_defaults(run=_status)
+
+    command = commands.add_parser("receipt", help="the receipt of a revocation: how long it took to become visible")
+    command.add_argument("id", help="as the receipt says")
+    command.set_defaults(run=_receipt)
+
+    command = commands.add_parser("grounds", help="list the legal grounds of revocation")
+    command.set_defaults(run=_grounds)
+
+
+def _add_ground(command: argparse.ArgumentParser) -> None:
+    grounds = [ground.value for ground in Ground]
+    command.add_argument("--ground", choices=grounds, metavar="GROUND", help="the legal ground (`condau grounds` lists them)")
+
+
+def _moment(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise argparse.ArgumentTypeError("say the time zone as well: 2026-01-31T08:00:00+07:00, or Z for UTC")
+    return at
+
+
+def _why(options: argparse.Namespace) -> dict[str, Any]:
+    ground = None if options.ground is None else Ground(options.ground)
+    return {"reason": options.reason, "ground": ground, "invalidity_date": options.invalidity_date}
+
+
+def _print(model: BaseModel) -> None:
+    print(model.model_dump_json(indent=2))
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    if sum(target is not None for target in (options.serial, options.key, options.agency)) != 1:
+        raise Rejected("serial", "give exactly one of a serial number, --key and --agency")
+    services = open_services()
+    try:
+        if options.serial is not None:
+            if services.approvals.active:
+                payload = services.revocation_acts.describe_one(options.serial, RevocationRequest(**_why(options)))
+                pending = services.approvals.ask(REVOKE, payload["profiles"], payload, operator())
+                if pending is not None:
+                    return say_pending(pending)
+            _print(services.revocations.revoke(options.serial, actor=operator(), **_why(options)))
+            return 0
+        if not options.execute:
+            serials = services.revocations.affected(key=options.key, agency=options.agency)
+            print("\n".join([*serials, f"{len(serials)} would be revoked; add --execute to do it"]))
+            return 0
+        if services.approvals.active:
+            order = RevocationOrder(key=options.key, agency=options.agency, **_why(options))
+            payload = services.revocation_acts.describe_many(order)
+            pending = services.approvals.ask(REVOKE_MANY, payload["profiles"], payload, operator())
+            if pending is not None:
+                return say_pending(pending)
+        if options.key is not None:
+            receipts = services.revocations.revoke_key(options.key, actor=operator(), **_why(options))
+        else:
+            receipts = services.revocations.revoke_agency(options.agency, actor=operator(), **_why(options))
+        for receipt in receipts:
+            print(f"{receipt.serial} revoked, receipt {receipt.id}")
+        print(f"{len(receipts)} revoked")
+        return 0
+    finally:
+        services.close()
+
+
+def _suspend(options: argparse.Namespace) -> int:
+    services = open_services()
+    ground = None if options.ground is None else Ground(options.ground)
+    _print(services.revocations.suspend(options.serial, actor=operator(), ground=ground))
+    services.close()
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    services = open_services()
+    _print(services.revocations.resume(options.serial, actor=operator()))
+    services.close()
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    services = open_services()
+    found = services.history.status(options.serial, options.at)
+    print(found.model_dump_json(indent=2, exclude={"evidence": {"crl"}}))
+    services.close()
+    return 0
+
+
+def _receipt(options: argparse.Namespace) -> int:
+    services = open_services()
+    _print(services.revocations.receipt(options.id))
+    services.close()
+    return 0
+
+
+def _grounds(_: argparse.Namespace) -> int:
+    for ground, meaning in MEANINGS.items():
+        print(f"{ground.value:20} {meaning.vietnamese}\n{'':20} {meaning.english} ({', '.join(meaning.reasons)})")
+    return 0

@@ -1,0 +1,354 @@
+"""Routes about the standing of certificates: revoke, suspend, resume, what was known when; and for everybody CRLs and OCSP."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from typing import Final
+
+import falcon
+from cryptography import x509
+from cryptography.x509 import ocsp
+
+from approvals.http import send_pending
+from approvals.service import Approvals
+from audit.log import Actor
+from core.clock import Now
+from core.errors import Conflict, NotFound, Unavailable
+from pki.acts import REVOKE, REVOKE_MANY, RevocationActs
+from pki.crl import CrlPublisher, PublishedCrl
+from pki.grounds import MEANINGS
+from pki.ocsp import OcspResponder
+from pki.revocation import Revocations
+from pki.status import StatusHistory
+from pki.status_views import (
+    CrlQuery,
+    GroundList,
+    GroundView,
+    RevocationOrder,
+    RevocationReceipt,
+    RevocationReceipts,
+    RevocationRequest,
+    StatusAtMoment,
+    StatusQuery,
+    SuspensionRequest,
+)
+from registry.models import Role
+from web.operation import PUBLIC, Document, operation, send_json
+
+OCSP_REQUEST: Final = "application/ocsp-request"
+OCSP_RESPONSE: Final = "application/ocsp-response"
+CRL_TYPE: Final = "application/pkix-crl"
+_LIMIT: Final = 65_536
+_CRL_SECONDS: Final = 60
+"""For how long a proxy may keep a CRL: a revocation must not hide behind one."""
+_PART: Final = re.compile(r"(?:(?P<partition>[1-9][0-9]{0,3})(?P<tail>-delta)?|delta)\.crl")
+_READERS: Final = {Role.ADMIN, Role.AUDITOR, Role.CLIENT}
+
+
+class Revocation:
+    """``/v1/certificates/{serial}/revocation``."""
+
+    def __init__(self, *, revocations: Revocations, acts: RevocationActs, approvals: Approvals) -> None:
+        self._revocations = revocations
+        self._acts = acts
+        self._approvals = approvals
+
+    @operation(
+        roles={Role.ADMIN},
+        summary="Revoke a certificate for good",
+        description="In force when this answers: OCSP says so at once, and the receipt names the CRL that lists it. Also after "
+        "expiry, and after a suspension. A reason that says its key is compromised blocks the key and revokes all over it.",
+        tag="certificates",
+        body=RevocationRequest,
+        returns=RevocationReceipt,
+        problems=(NotFound, Conflict),
+        idempotent=True,
+    )
+    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str, body: RevocationRequest) -> None:
+        """Revoke, and answer with the receipt."""
+        if self._approvals.active:
+            payload = self._acts.describe_one(serial, body)
+            pending = self._approvals.ask(REVOKE, payload["profiles"], payload, actor)
+            if pending is not None:
+                send_pending(resp, pending)
+                return
+        receipt = self._revocations.revoke(
+            serial, actor=actor, reason=body.reason, ground=body.ground, invalidity_date=body.invalidity_date
+        )
+        send_json(resp, receipt)
+
+
+class Suspension:
+    """``/v1/certificates/{serial}/suspension``."""
+
+    def __init__(self, *, revocations: Revocations) -> None:
+        self._revocations = revocations
+
+    @operation(
+        roles={Role.ADMIN},
+        summary="Suspend a certificate (certificateHold)",
+        tag="certificates",
+        body=SuspensionRequest,
+        returns=RevocationReceipt,
+        problems=(NotFound, Conflict),
+        idempotent=True,
+    )
+    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str, body: SuspensionRequest) -> None:
+        """Suspend, and answer with the receipt."""
+        send_json(resp, self._revocations.suspend(serial, actor=actor, ground=body.ground))
+
+
+class Resumption:
+    """``/v1/certificates/{serial}/resumption``."""
+
+    def __init__(self, *, revocations: Revocations) -> None:
+        self._revocations = revocations
+
+    @operation(
+        roles={Role.ADMIN},
+        summary="End a certificate's suspension",
+        tag="certificates",
+        returns=RevocationReceipt,
+        problems=(NotFound, Conflict),
+        idempotent=True,
+    )
+    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str) -> None:
+        """Resume, and answer with the receipt."""
+        send_json(resp, self._revocations.resume(serial, actor=actor))
+
+
+class CertificateStatus:
+    """``/v1/certificates/{serial}/status``."""
+
+    def __init__(self, *, history: StatusHistory) -> None:
+        self._history = history
+
+    @operation(
+        roles=_READERS,
+        summary="What was known of a certificate at a moment",
+        description="With the CRL that proves it, and every suspension, resumption and revocation up to then.",
+        tag="certificates",
+        query=StatusQuery,
+        returns=StatusAtMoment,
+        problems=(NotFound,),
+    )
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str, options: StatusQuery) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer with the status of that moment."""
+        send_json(resp, self._history.status(serial, options.at))
+
+
+class RevocationCollection:
+    """``/v1/revocations``."""
+
+    def __init__(self, *, revocations: Revocations, acts: RevocationActs, approvals: Approvals) -> None:
+        self._revocations = revocations
+        self._acts = acts
+        self._approvals = approvals
+
+    @operation(
+        roles={Role.ADMIN},
+        summary="Revoke everything over one key, or everything of one agency",
+        tag="certificates",
+        body=RevocationOrder,
+        returns=RevocationReceipts,
+        problems=(NotFound, Conflict),
+        idempotent=True,
+    )
+    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, body: RevocationOrder) -> None:
+        """Revoke, and answer with a receipt for each."""
+        if body.dry_run:
+            serials = self._revocations.affected(key=body.key, agency=body.agency)
+            send_json(resp, RevocationReceipts(dry_run=True, serials=serials, receipts=[]))
+            return
+        if self._approvals.active:
+            payload = self._acts.describe_many(body)
+            pending = self._approvals.ask(REVOKE_MANY, payload["profiles"], payload, actor)
+            if pending is not None:
+                send_pending(resp, pending)
+                return
+        revoke = self._revocations.revoke_agency if body.key is None else self._revocations.revoke_key
+        receipts = revoke(
+            body.key or body.agency or "",
+            actor=actor,
+            reason=body.reason,
+            ground=body.ground,
+            invalidity_date=body.invalidity_date,
+        )
+        send_json(resp, RevocationReceipts(dry_run=False, serials=[item.serial for item in receipts], receipts=receipts))
+
+
+class RevocationView:
+    """``/v1/revocations/{receipt}``."""
+
+    def __init__(self, *, revocations: Revocations) -> None:
+        self._revocations = revocations
+
+    @operation(
+        roles={Role.ADMIN, Role.AUDITOR},
+        summary="A receipt, and how long the change took to become visible",
+        tag="certificates",
+        returns=RevocationReceipt,
+        problems=(NotFound,),
+    )
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, receipt: str) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer with the receipt as it stands now."""
+        send_json(resp, self._revocations.receipt(receipt))
+
+
+class Grounds:
+    """``/v1/revocation-grounds``."""
+
+    @operation(roles=PUBLIC, summary="The legal grounds of revocation", tag="status", returns=GroundList)
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer with all of them."""
+        views = [
+            GroundView(ground=ground, vietnamese=item.vietnamese, english=item.english, reasons=list(item.reasons))
+            for ground, item in MEANINGS.items()
+        ]
+        send_json(resp, GroundList(grounds=views))
+
+
+class CrlFile:
+    """``/crl/{file}``: the complete CRL of an authority."""
+
+    def __init__(self, *, publisher: CrlPublisher) -> None:
+        self._publisher = publisher
+
+    @operation(
+        roles=PUBLIC,
+        summary="Fetch an authority's CRL",
+        description="The newest full CRL in DER at `{name}.crl`. Expired certificates stay on it.",
+        tag="status",
+        returns=CRL_TYPE,
+        problems=(NotFound,),
+    )
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, file: str) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer with the CRL."""
+        name, _dot, kind = file.rpartition(".")
+        if kind != "crl":
+            raise NotFound("file", "an authority's CRL is at /crl/{name}.crl")
+        _send_crl(resp, self._publisher.current(name))
+
+
+class CrlPartFile:
+    """``/crl/{file}/{part}``: deltas, and the parts of a divided CRL."""
+
+    def __init__(self, *, publisher: CrlPublisher) -> None:
+        self._publisher = publisher
+
+    @operation(
+        roles=PUBLIC,
+        summary="Fetch a delta CRL, or a part of a divided CRL",
+        description="`delta.crl` adds to the complete CRL of the authority `file`; `{n}.crl` is the part that certificates name, "
+        "`{n}-delta.crl` the delta to it.",
+        tag="status",
+        returns=CRL_TYPE,
+        problems=(NotFound,),
+    )
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, file: str, part: str) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer with the CRL."""
+        found = _PART.fullmatch(part)
+        if found is None:
+            raise NotFound("part", "it is delta.crl, or {n}.crl, or {n}-delta.crl")
+        partition = found["partition"]
+        delta = partition is None or found["tail"] is not None
+        _send_crl(resp, self._publisher.current(file, partition=int(partition or 0), delta=delta))
+
+
+class CrlArchive:
+    """``/v1/crls/{authority}``."""
+
+    def __init__(self, *, publisher: CrlPublisher) -> None:
+        self._publisher = publisher
+
+    @operation(
+        roles=PUBLIC,
+        summary="Fetch the CRL that was the newest one at a moment, or one by its number",
+        tag="status",
+        query=CrlQuery,
+        returns=CRL_TYPE,
+        problems=(NotFound,),
+    )
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, authority: str, options: CrlQuery) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer with the CRL."""
+        crl = self._publisher.published_at(
+            authority, at=options.at, number=options.number, partition=options.partition, delta=options.delta
+        )
+        _send_crl(resp, crl)
+
+
+class OcspPost:
+    """``/ocsp``."""
+
+    def __init__(self, *, responder: OcspResponder) -> None:
+        self._responder = responder
+
+    @operation(
+        roles=PUBLIC,
+        summary="Ask for the status of certificates (RFC 6960)",
+        description="An OCSPRequest in, an OCSPResponse out, both DER. An error is an OCSPResponse too, with HTTP status 200.",
+        tag="status",
+        body=Document(OCSP_REQUEST, limit=_LIMIT, multipart=False),
+        returns=OCSP_RESPONSE,
+        problems=(Unavailable,),
+    )
+    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, document: bytes) -> None:
+        """Answer one request."""
+        resp.content_type = OCSP_RESPONSE
+        resp.data = self._responder.respond(document, actor)
+
+
+class OcspGet:
+    """``/ocsp/{request}``: the request in base64, which may hold slashes, and percent-encoded or not."""
+
+    def __init__(self, *, responder: OcspResponder, now: Now) -> None:
+        self._responder = responder
+        self._now = now
+
+    @operation(
+        roles=PUBLIC,
+        summary="Ask for the status of certificates by GET (RFC 6960, appendix A.1)",
+        description="The DER OCSPRequest in base64 as the rest of the path. An answer without a nonce may be cached.",
+        tag="status",
+        returns=OCSP_RESPONSE,
+        problems=(Unavailable,),
+    )
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, request: str) -> None:
+        """Answer one request."""
+        # a DER SEQUENCE in base64 begins with M: what stands before it came from joining a URL that ends with a slash
+        text = request.lstrip("/").replace("\n", "")
+        try:
+            der = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        except (binascii.Error, ValueError):
+            der = b""  # which is no request either, and answered as such
+        resp.content_type = OCSP_RESPONSE
+        resp.data = self._responder.respond(der, actor)
+        self._set_cache(resp, resp.data)
+
+    def _set_cache(self, resp: falcon.Response, der: bytes) -> None:
+        """RFC 5019, 6.2: cacheable until nextUpdate, unless it answers one client's nonce or is an error."""
+        answer = ocsp.load_der_ocsp_response(der)
+        if not _is_cacheable(answer) or answer.next_update_utc is None:
+            resp.cache_control = ["no-store"]
+            return
+        life = answer.next_update_utc - self._now()
+        resp.cache_control = [f"max-age={max(0, int(life.total_seconds()))}", "public", "no-transform", "must-revalidate"]
+        resp.last_modified = answer.this_update_utc
+        resp.expires = answer.next_update_utc
+        resp.etag = hashlib.sha256(der).hexdigest()
+
+
+def _is_cacheable(answer: ocsp.OCSPResponse) -> bool:
+    if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+        return False
+    return len(list(answer.responses)) == 1 and not any(isinstance(item.value, x509.OCSPNonce) for item in answer.extensions)
+
+
+def _send_crl(resp: falcon.Response, crl: PublishedCrl) -> None:
+    resp.content_type = CRL_TYPE
+    resp.last_modified = crl.this_update
+    resp.cache_control = ["public", f"max-age={_CRL_SECONDS}"]
+    resp.data = crl.der

@@ -1,0 +1,199 @@
+"""Two processes at once on one PostgreSQL: who wins, and that nothing is lost or said twice."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from collections.abc import Callable
+from datetime import UTC, datetime
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
+
+from core.db import Database
+from core.errors import Conflict, Rejected
+from core.settings import Config
+from pki.models import Authority, Certificate, Crl, StatusEvent, SubjectKey
+from tests.conftest import Clock
+from tests.pki.house import ADMIN, REFERENCE, House, make_csr
+from tests.software_keys import SoftwareKeys
+
+ROUNDS = 5
+Act = Callable[[House, str], str]
+
+
+@pytest.fixture(autouse=True)
+def _on_postgresql(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--database") != "postgresql":
+        pytest.skip("two processes race on PostgreSQL: --database=postgresql")
+
+
+def revoke(house: House, serial: str) -> str:
+    """One revocation."""
+    return str(house.revocations.revoke(serial, reason="superseded", actor=ADMIN).crl_number)
+
+
+def compromise(house: House, serial: str) -> str:
+    """One that locks the key as well."""
+    return str(house.revocations.revoke(serial, reason="keyCompromise", actor=ADMIN).crl_number)
+
+
+def compromise_first(house: House, serials: str) -> str:
+    """The first of two certificates over one key."""
+    return compromise(house, serials.split(maxsplit=1)[0])
+
+
+def compromise_second(house: House, serials: str) -> str:
+    """The second of two certificates."""
+    return compromise(house, serials.split()[1])
+
+
+def suspend(house: House, serial: str) -> str:
+    """One suspension."""
+    return str(house.revocations.suspend(serial, actor=ADMIN).crl_number)
+
+
+def resume(house: House, serial: str) -> str:
+    """One resumption."""
+    return str(house.revocations.resume(serial, actor=ADMIN).crl_number)
+
+
+def publish(house: House, _: str) -> str:
+    """One CRL."""
+    return str(house.crl.publish("issuing", actor=ADMIN).number)
+
+
+def issue_device(house: House, csr: str) -> str:
+    """A certificate for one subscriber."""
+    return _issue(house, csr, "device")
+
+
+def issue_other(house: House, csr: str) -> str:
+    """And for another."""
+    return _issue(house, csr, "other")
+
+
+def _issue(house: House, csr: str, subscriber: str) -> str:
+    issued = house.ca.issue_from_csr(csr.encode(), profile="device", subscriber=subscriber, reference=REFERENCE, actor=ADMIN)
+    return issued.serial
+
+
+def _work(url: str, ders: dict[str, bytes], at: datetime, act: Act, things: list[str], barrier: Barrier, answers: Any) -> None:
+    """What each process does: the same act on each thing in turn, both beginning each round at once."""
+    database = Database(url)
+    keys = SoftwareKeys()
+    keys._keys = {label: load_der_private_key(der, None) for label, der in ders.items()}  # type: ignore[misc]  # of our kinds
+    house = House(database, keys, Clock(at), Config(home=Path("/nonexistent"), public_url="http://127.0.0.1:8080"))
+    for index, thing in enumerate(things):
+        barrier.wait(timeout=60)
+        try:
+            answers.put((index, act.__name__, act(house, thing)))
+        except (Conflict, Rejected) as error:
+            answers.put((index, act.__name__, type(error).__name__))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test must hear of it
+            answers.put((index, act.__name__, f"broke: {error!r}"))
+    database.close()
+
+
+def _race(house: House, first: Act, second: Act, things: list[str]) -> dict[int, list[tuple[str, str]]]:
+    """What each act answered about each thing; an answer that nobody expected fails the test."""
+    ders = {label: key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()) for label, key in house.keys._keys.items()}
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(2), context.Queue()
+    url = house.database.url.render_as_string(hide_password=False)
+    common = (things, barrier, answers)
+    processes = [context.Process(target=_work, args=(url, ders, house.clock(), act, *common)) for act in (first, second)]
+    for process in processes:
+        process.start()
+    told = [answers.get(timeout=120) for _ in range(2 * len(things))]
+    for process in processes:
+        process.join(timeout=30)
+        assert process.exitcode == 0
+    assert not [answer for *_, answer in told if answer.startswith("broke")]
+    return {index: [(act, answer) for at, act, answer in told if at == index] for index in range(len(things))}
+
+
+@pytest.mark.parametrize("second", [revoke, compromise])
+def test_revoke_against_revoke(house: House, second: Act) -> None:
+    serials = [house.issue().serial for _ in range(ROUNDS)]
+    for told in _race(house, revoke, second, serials).values():
+        assert [answer for _, answer in told].count("Conflict") == 1
+    for serial in serials:
+        assert house.actions(serial).count("certificate.revoke") == 1
+    assert set(serials) <= house.crl_serials()
+    _check_numbers(house)
+
+
+def test_revoking_two_certificates_of_one_key_does_not_deadlock(house: House) -> None:
+    pairs = []
+    for _ in range(ROUNDS):
+        csr = make_csr()
+        pairs.append((house.issue(csr=csr).serial, house.issue(csr=csr).serial))
+    told = _race(house, compromise_first, compromise_second, [f"{one} {two}" for one, two in pairs])
+    assert all([answer for _, answer in item].count("Conflict") == 1 for item in told.values())
+    assert set(itertools.chain(*pairs)) <= house.crl_serials()
+
+
+def test_revoke_against_crl_build(house: House) -> None:
+    """Whoever comes first: the CRL a receipt names lists it, and no CRL knows less than one with a lower number."""
+    serials = [house.issue().serial for _ in range(ROUNDS)]
+    for index, told in _race(house, revoke, publish, serials).items():
+        number = int(dict(told)["revoke"])
+        named = x509.load_der_x509_crl(house.crl.published_at("issuing", at=None, number=number).der)
+        assert named.get_revoked_certificate_by_serial_number(int(serials[index], 16)) is not None
+    assert set(serials) <= house.crl_serials()
+    _check_numbers(house)
+
+
+def test_two_crl_builders(house: House) -> None:
+    told = _race(house, publish, publish, ["" for _ in range(ROUNDS)])
+    numbers = [int(answer) for item in told.values() for _, answer in item]
+    assert len(set(numbers)) == 2 * ROUNDS
+    _check_numbers(house)
+
+
+def test_double_issue(house: House) -> None:
+    """One key, two subscribers: one gets the certificate, the other is told that the key is somebody else's."""
+    told = _race(house, issue_device, issue_other, [make_csr().decode() for _ in range(ROUNDS)])
+    assert all([answer for _, answer in item].count("Rejected") == 1 for item in told.values())
+    with house.database.read() as db:
+        owners = db.scalars(
+            sa.select(SubjectKey.owner).where(SubjectKey.owner.in_(["subscriber/device", "subscriber/other"]))
+        ).all()
+        assert len(owners) == ROUNDS
+        assert db.scalar(sa.select(sa.func.count()).where(Certificate.profile == "device", Certificate.state == "issued")) == ROUNDS
+
+
+def test_suspend_against_resume(house: House) -> None:
+    """Each begins suspended: resumed, and perhaps suspended again; the history is one chain, and ends with what is said now."""
+    serials = [house.issue().serial for _ in range(ROUNDS)]
+    for serial in serials:
+        house.revocations.suspend(serial, actor=ADMIN)
+    for told in _race(house, suspend, resume, serials).values():
+        assert dict(told)["resume"] != "Conflict"
+    for serial in serials:
+        row = house.row(serial)
+        with house.database.read() as db:
+            acts = list(db.scalars(sa.select(StatusEvent.act).where(StatusEvent.certificate_id == row.id).order_by(StatusEvent.id)))
+        assert acts in (["suspend", "resume"], ["suspend", "resume", "suspend"])
+        assert (row.revoked_at is not None) == (acts[-1] == "suspend") == (serial in house.crl_serials())
+    _check_numbers(house)
+
+
+def _check_numbers(house: House) -> None:
+    """Numbers rise strictly, and along them only a suspension that ended leaves the list."""
+    with house.database.read() as db:
+        query = sa.select(Crl).join(Authority).where(Authority.name == "issuing", Crl.state == "issued", ~Crl.delta)
+        rows = list(db.scalars(query.order_by(Crl.number)))
+        resumed = sa.select(Certificate.serial).join(StatusEvent, StatusEvent.certificate_id == Certificate.id)
+        left = {int(serial, 16) for serial in db.scalars(resumed.where(StatusEvent.act == "resume"))}
+    assert len({row.number for row in rows}) == len(rows)
+    history = [x509.load_der_x509_crl(row.der or b"") for row in rows]
+    for before, after in itertools.pairwise(history):
+        assert {item.serial_number for item in before} - left <= {item.serial_number for item in after}
+        assert before.last_update_utc <= after.last_update_utc <= datetime.now(UTC)
