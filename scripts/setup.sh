@@ -44,6 +44,7 @@ need_system_packages() {
   need osslsigncode osslsigncode
   need libbcpkix-java /usr/share/java/bcpkix.jar # with libbcprov-java: BouncyCastle
   need shellcheck shellcheck
+  need faketime '/usr/lib/*/faketime/libfaketimeMT.so.1' # the clock gate is tested in other times
   need wrk wrk # the load of make bench
 }
 

@@ -191,12 +191,13 @@ class TrustedClock:
             self._told = judgement.code
         fields = {"code": judgement.code.value, "detail": judgement.detail, "offset": judgement.offset, "bound": judgement.bound}
         level = logging.INFO if judgement.code is Code.TRUSTED else logging.WARNING
-        _log.log(level, "clock trusted" if judgement.trusted else "clock not trusted", extra={"fields": fields})
+        message = {Code.TRUSTED: "clock trusted", Code.UNCHECKED: "clock unchecked"}.get(judgement.code, "clock not trusted")
+        _log.log(level, message, extra={"fields": fields})
 
     def _run(self) -> None:
         """Ask the sources every ``interval``, sooner while the clock is not trusted or when a request saw it step."""
         pause = SHORTEST_PAUSE
-        while not self._stop.is_set():
+        while True:
             self._wake.clear()
             try:
                 self.sample()
@@ -206,5 +207,6 @@ class TrustedClock:
             if judgement.code is not self._told:
                 self._tell(judgement)
             pause = self._interval if judgement.trusted else min(pause * 2, self._interval)
-            self._stop.wait(SHORTEST_PAUSE)
+            if self._stop.wait(SHORTEST_PAUSE):
+                return
             self._wake.wait(max(pause - SHORTEST_PAUSE, 0))
