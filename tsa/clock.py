@@ -109,6 +109,7 @@ class TrustedClock:
         self._doubt = "the time sources have not been asked yet"
         self._told: Code | None = None
         self._telling = threading.Lock()
+        self._sampling = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -148,7 +149,7 @@ class TrustedClock:
 
     def sample(self) -> None:
         """Ask every source once and take over their verdict. Only silence leaves an earlier verdict, which ages."""
-        with ThreadPoolExecutor(len(self._sources), "clock-source") as pool:
+        with self._sampling, ThreadPoolExecutor(len(self._sources), "clock-source") as pool:
             answers = list(pool.map(lambda source: source.estimate(), self._sources))
         moment = self._read()
         decision = decide(answers, quorum=self._quorum, moment=moment)
