@@ -67,7 +67,5 @@ def timestamp_with_serial(db: Session, serial: str) -> Timestamp:
     """The timestamp with this serial number; raises NotFound, also for one that has been archived."""
     found = find_timestamps(db, serial=serial, limit=1)
     if not found:
-        raise NotFound(
-            "serial", f"no timestamp here has the serial number {serial[:80]}: it may be in an archive"
-        )
+        raise NotFound("serial", f"no timestamp here has the serial number {serial[:80]}: it may be in an archive")
     return found[0]
