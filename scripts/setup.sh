@@ -48,6 +48,7 @@ need_system_packages() {
   need libbcpkix-java /usr/share/java/bcpkix.jar
   need nginx-light /usr/sbin/nginx
   need shellcheck shellcheck
+  need faketime '/usr/lib/*/faketime/libfaketimeMT.so.1' # the clock gate is tested in other times
   need wrk wrk # the load of make bench
 }
 

@@ -109,6 +109,7 @@ class TrustedClock:
         self._doubt = "the time sources have not been asked yet"
         self._told: Code | None = None
         self._telling = threading.Lock()
+        self._sampling = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -148,7 +149,7 @@ class TrustedClock:
 
     def sample(self) -> None:
         """Ask every source once and take over their verdict. Only silence leaves an earlier verdict, which ages."""
-        with ThreadPoolExecutor(len(self._sources), "clock-source") as pool:
+        with self._sampling, ThreadPoolExecutor(len(self._sources), "clock-source") as pool:
             answers = list(pool.map(lambda source: source.estimate(), self._sources))
         moment = self._read()
         decision = decide(answers, quorum=self._quorum, moment=moment)
@@ -191,12 +192,13 @@ class TrustedClock:
             self._told = judgement.code
         fields = {"code": judgement.code.value, "detail": judgement.detail, "offset": judgement.offset, "bound": judgement.bound}
         level = logging.INFO if judgement.code is Code.TRUSTED else logging.WARNING
-        _log.log(level, "clock trusted" if judgement.trusted else "clock not trusted", extra={"fields": fields})
+        message = {Code.TRUSTED: "clock trusted", Code.UNCHECKED: "clock unchecked"}.get(judgement.code, "clock not trusted")
+        _log.log(level, message, extra={"fields": fields})
 
     def _run(self) -> None:
         """Ask the sources every ``interval``, sooner while the clock is not trusted or when a request saw it step."""
         pause = SHORTEST_PAUSE
-        while not self._stop.is_set():
+        while True:
             self._wake.clear()
             try:
                 self.sample()
@@ -206,5 +208,6 @@ class TrustedClock:
             if judgement.code is not self._told:
                 self._tell(judgement)
             pause = self._interval if judgement.trusted else min(pause * 2, self._interval)
-            self._stop.wait(SHORTEST_PAUSE)
+            if self._stop.wait(SHORTEST_PAUSE):
+                return
             self._wake.wait(max(pause - SHORTEST_PAUSE, 0))

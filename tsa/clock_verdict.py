@@ -136,7 +136,7 @@ def decide(answers: Sequence[Estimate | Failure], *, quorum: int, moment: Moment
                 f"{item.source}: {_seconds((item.low + item.high) // 2 - moment.wall + moment.raw)} off" for item in estimates
             ]
         silent = len(estimates) < quorum and all(item.silent for item in failures)
-        reason = f"fewer than {quorum} of {len(answers)} time sources agree ({'; '.join(heard)})"
+        reason = f"no quorum of {quorum} among {len(answers)} time sources ({'; '.join(heard)})"
         return Doubt(reason, silent=silent)
     low, high = span
     agreeing = [item for item in estimates if item.low <= high and item.high >= low]

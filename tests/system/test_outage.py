@@ -27,9 +27,9 @@ def hsm(new_service: Instances) -> Iterator[tuple[Service, SocketHsm]]:
     path = service.home / "condau.toml"
     text = path.read_text()
     text = text.replace("[hsm]\n", f'[hsm]\nmodule = "{socket_hsm.config.module}"\n')
-    path.write_text(text[: text.index("[hsm.environment]")])
-    with path.open("a") as config:
-        config.write(f'[hsm.environment]\nP11_KIT_SERVER_ADDRESS = "unix:path={folder / "hsm"}"\n')
+    own = 'SOFTHSM2_CONF = "{home}/softhsm/softhsm2.conf"'
+    assert own in text
+    path.write_text(text.replace(own, f'P11_KIT_SERVER_ADDRESS = "unix:path={folder / "hsm"}"'))
     service.start()
     yield service, socket_hsm
     service.end()
