@@ -254,7 +254,7 @@ def parse_config(table: Mapping[str, Any], home: Path) -> Config:
     )
     url = config.database_url or sqlite_url(home / "condau.sqlite3")
     pki = dataclasses.replace(config.pki, profiles=home / config.pki.profiles)
-    config = dataclasses.replace(config, hsm=hsm, database_url=url, pki=pki)
+    config = dataclasses.replace(config, hsm=hsm, notices=notices, database_url=url, pki=pki)
     _check(config)
     return config
 
