@@ -217,7 +217,12 @@ def _authority(house: House) -> Authority:
 
 def _issued_crls(house: House) -> list[bytes]:
     with house.database.read() as db:
-        query = sa.select(Crl.der).join(Authority).where(Authority.name == "issuing", Crl.state == "issued", ~Crl.delta).order_by(Crl.number)
+        query = (
+            sa.select(Crl.der)
+            .join(Authority)
+            .where(Authority.name == "issuing", Crl.state == "issued", ~Crl.delta)
+            .order_by(Crl.number)
+        )
         return [der for der in db.scalars(query) if der is not None]
 
 
