@@ -18,6 +18,7 @@ from pki import http as pki
 from pki import http_domains as domains
 from pki import http_enrolment as enrolment
 from pki import http_inventory as inventory
+from pki import http_profiles
 from pki import http_status as status
 from registry import http as registry
 from registry import http_agencies, http_callers
@@ -75,6 +76,7 @@ def route_table(services: Services) -> Routes:
         ("/v1/deliveries", notices.Deliveries(database=services.database)),
         ("/v1/contacts/{kind}/{name}", notices.ContactResource(database=services.database, now=services.now)),
         *_registry_routes(services),
+        ("/v1/profiles", http_profiles.Profiles(profiles=services.ca.profiles)),
         *_approval_and_job_routes(services),
         ("/v1/trust-anchors", domains.Anchors(database=services.database, now=services.now)),
         ("/v1/trust-anchors/{sha256}", domains.AnchorView(database=services.database, now=services.now)),

@@ -131,6 +131,7 @@ class ClientRole:
         returns=RoleView,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, name: str, body: RoleChange) -> None:
         """Change it, or ask for approval."""

@@ -175,8 +175,8 @@ class Bench:
 
 def _ocsp_request(issuer: x509.Certificate, serial: int) -> bytes:
     key = issuer.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-    name, digest = (hashlib.sha1(part, usedforsecurity=False).digest() for part in (issuer.subject.public_bytes(), key))
-    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name, digest, serial, hashes.SHA1())  # noqa: S303 - what clients send
+    name_hash, key_hash = (hashlib.sha256(part).digest() for part in (issuer.subject.public_bytes(), key))
+    builder = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name_hash, key_hash, serial, hashes.SHA256())
     nonce = x509.OCSPNonce(secrets.token_bytes(16))
     return builder.add_extension(nonce, critical=False).build().public_bytes(serialization.Encoding.DER)
 

@@ -43,6 +43,7 @@ class EnrolmentJobs:
         status=201,
         problems=(Malformed, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, options: JobQuery, document: bytes) -> None:
         """Check every row, and execute if that was asked for."""
@@ -69,6 +70,7 @@ class ReplacementJobs:
         status=201,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(
         self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, options: JobQuery, body: ReplacementRequest
@@ -148,6 +150,7 @@ class JobExecution:
         returns=JobView,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, identifier: int) -> None:
         """Let it begin; the workers do it from now on."""

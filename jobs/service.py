@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from approvals.service import Approvals, Payload, canonical, digest
@@ -280,7 +281,10 @@ class Jobs:
                 created_at=self._now(),
             )
             db.add(job)
-            db.flush()
+            try:
+                db.flush()
+            except IntegrityError as error:
+                raise Conflict("the same request is being checked at this moment: look at /v1/jobs") from error
             values = [
                 {
                     "job_id": job.id,

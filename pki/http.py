@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from approvals.http import send_pending
 from approvals.service import Approvals
+from approvals.views import ApprovalView
 from audit.log import Actor
 from core.clock import Now
 from core.db import Database
@@ -84,6 +85,7 @@ class Certificates:
         status=201,
         problems=(Malformed, Conflict, Unavailable),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(
         self,

@@ -8,6 +8,7 @@ import falcon
 
 from approvals.http import send_pending
 from approvals.service import Approvals
+from approvals.views import ApprovalView
 from audit.log import Actor
 from core.clock import Now
 from core.db import Database
@@ -44,6 +45,7 @@ class Renewal:
         status=201,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str, body: RenewalRequest) -> None:
         """Renew, and answer with the successor."""
@@ -77,6 +79,7 @@ class Rekey:
         status=201,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, req: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str, body: RekeyRequest) -> None:
         """Rekey, and answer with the successor."""
@@ -107,6 +110,7 @@ class ProfileActivation:
         returns=ProfileInUse,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, name: str) -> None:
         """Put it into use, or ask for approval."""

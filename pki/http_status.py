@@ -14,6 +14,7 @@ from cryptography.x509 import ocsp
 
 from approvals.http import send_pending
 from approvals.service import Approvals
+from approvals.views import ApprovalView
 from audit.log import Actor
 from core.clock import Now
 from core.errors import Conflict, NotFound, Unavailable
@@ -66,6 +67,7 @@ class Revocation:
         returns=RevocationReceipt,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str, body: RevocationRequest) -> None:
         """Revoke, and answer with the receipt."""
@@ -156,6 +158,7 @@ class RevocationCollection:
         returns=RevocationReceipts,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, body: RevocationOrder) -> None:
         """Revoke, and answer with a receipt for each."""

@@ -253,7 +253,7 @@ def _walk_ids(db: Session, plan: _Plan, limit: int, cursor: dict[str, Any]) -> t
     """From the newest down, in windows of identifiers that grow while they hold little: that keeps every index useful."""
     newest = db.scalar(sa.select(sa.func.max(Certificate.id))) or 0
     upper = cursor.get("id", newest + 1)
-    window = 4 * limit
+    window = step = 4 * limit
     found: list[int] = []
     left = _MOST_EXAMINED
     rest = (*plan.ends, *plan.rest)
@@ -263,7 +263,7 @@ def _walk_ids(db: Session, plan: _Plan, limit: int, cursor: dict[str, Any]) -> t
     while upper > 1:
         lower = max(1, upper - window)
         inside = columns.where(Certificate.id >= lower, Certificate.id < upper)
-        most = left if rest else limit - len(found)
+        most = min(left, step) if rest else limit - len(found)
         rows = db.execute(inside.order_by(Certificate.id.desc()).limit(most)).all()
         for identifier, holds in rows:
             if holds:
@@ -273,6 +273,10 @@ def _walk_ids(db: Session, plan: _Plan, limit: int, cursor: dict[str, Any]) -> t
         left -= len(rows)
         if left <= 0:
             return found, {"id": rows[-1].id}
+        step *= 4
+        if len(rows) == most:
+            upper = rows[-1].id  # there is more in this window
+            continue
         upper = lower
         if len(rows) < _MOST_EXAMINED // 10:
             window *= 10
@@ -283,20 +287,27 @@ def _walk_ends(db: Session, plan: _Plan, limit: int, cursor: dict[str, Any]) -> 
     """From the earliest end of validity on, along the index over it."""
     rest = (*plan.rest, *(() if plan.driver is None else (plan.driver,)))
     columns = sa.select(Certificate.id, Certificate.not_after, sa.and_(sa.true(), *rest).label("holds")).where(*plan.ends)
-    if cursor:
-        last = (datetime.fromisoformat(cursor["end"]), cursor["id"])
-        columns = columns.where(sa.tuple_(Certificate.not_after, Certificate.id) > sa.tuple_(*last))
-    most = _MOST_EXAMINED if rest else limit
-    rows = db.execute(columns.order_by(Certificate.not_after, Certificate.id).limit(most)).all()
     found: list[int] = []
-    for identifier, end, holds in rows:
-        if holds:
-            found.append(identifier)
-        if len(found) == limit:
-            return found, {"end": end.isoformat(), "id": identifier}
-    if len(rows) < most:
-        return found, None
-    return found, {"end": rows[-1].not_after.isoformat(), "id": rows[-1].id}
+    left, step = _MOST_EXAMINED, 4 * limit
+    while True:
+        after = columns
+        if cursor:
+            last = (datetime.fromisoformat(cursor["end"]), cursor["id"])
+            after = columns.where(sa.tuple_(Certificate.not_after, Certificate.id) > sa.tuple_(*last))
+        most = min(left, step) if rest else limit
+        rows = db.execute(after.order_by(Certificate.not_after, Certificate.id).limit(most)).all()
+        for identifier, end, holds in rows:
+            cursor = {"end": end.isoformat(), "id": identifier}
+            if holds:
+                found.append(identifier)
+            if len(found) == limit:
+                return found, cursor
+        left -= len(rows)
+        if len(rows) < most:
+            return found, None
+        if left <= 0:
+            return found, cursor
+        step *= 4
 
 
 def _format_cursor(place: dict[str, Any]) -> str:

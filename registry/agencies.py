@@ -6,7 +6,7 @@ A change is a new version that counts from its effective date on, which may lie 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
 import sqlalchemy as sa
@@ -18,6 +18,8 @@ from core.errors import Conflict, Rejected
 from registry.models import Agency, AgencyVersion
 from registry.registry import checked_text
 
+VIETNAM: Final = timezone(timedelta(hours=7))
+"""The clock by which effective dates are meant."""
 _DEEPEST: Final = 20
 """More levels than any administration has: whoever finds more is in a circle."""
 
@@ -60,7 +62,7 @@ def check_open(db: Session, agency: Agency, at: datetime) -> None:
     if version.successor_id is not None:
         how = f"merged into {db.get_one(Agency, version.successor_id).code}"
     raise Conflict(
-        f"the agency {agency.code} ({version.name}) was {how} on {version.since:%Y-%m-%d}: it gets no certificates any more; "
+        f"the agency {agency.code} ({version.name}) was {how} on {_day(version.since)}: it gets no certificates any more; "
         "change the subscriber's agency first"
     )
 
@@ -120,7 +122,7 @@ def _last_open(db: Session, agency: Agency, change: Change) -> AgencyVersion:
     db.refresh(agency, ["versions"])
     last = agency.versions[-1]
     if last.closed:
-        raise Conflict(f"the agency {agency.code} is closed from {last.since:%Y-%m-%d} on: nothing changes about it any more")
+        raise Conflict(f"the agency {agency.code} is closed from {_day(last.since)} on: nothing changes about it any more")
     if change.effective <= last.since:
         since = last.since.isoformat()
         raise Rejected("effective", f"must lie after the last change of {agency.code}, which counts from {since} on")
@@ -138,3 +140,7 @@ def _add(db: Session, agency: Agency, version: AgencyVersion, change: Change, ac
     effective = change.effective.isoformat()
     append(db, at=change.at, actor=change.actor, action=action, subject=agency.code, effective=effective, **detail)
     return version
+
+
+def _day(at: datetime) -> str:
+    return f"{at.astimezone(VIETNAM):%Y-%m-%d}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time
 from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from registry.agencies import VIETNAM
 from registry.models import Role, SubscriberKind
 
-VIETNAM: Final = timezone(timedelta(hours=7))
 _EFFECTIVE: Final = "The day from which it counts, in Vietnam; by default now. It may lie behind or ahead"
 
 

@@ -166,6 +166,9 @@ def _responses(declared: Operation) -> dict[str, Response | Reference]:
     elif returns is not None:
         content = {JSON: MediaType(schema=_model(returns))}
     found: dict[str, Response | Reference] = {str(declared.status): Response(description="Done", content=content)}
+    if declared.pending is not None:
+        waits = {JSON: MediaType(schema=_model(declared.pending))}
+        found["202"] = Response(description="Not done yet: it waits for the approval of somebody else", content=waits)
     kinds: set[type[CondauError]] = {Unavailable, *declared.problems}
     if declared.roles is not PUBLIC:
         kinds |= {Unauthenticated, Forbidden}

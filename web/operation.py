@@ -82,6 +82,7 @@ class Operation:
     status: int
     problems: tuple[type[CondauError], ...]
     idempotent: bool = False
+    pending: type[BaseModel] | None = None
 
 
 class Access(Protocol):
@@ -104,6 +105,7 @@ def operation(
     status: int = 200,
     problems: tuple[type[CondauError], ...] = (),
     idempotent: bool = False,
+    pending: type[BaseModel] | None = None,
 ) -> Callable[[Responder], Responder]:
     """Declare a responder method.
 
@@ -111,9 +113,10 @@ def operation(
     ``query`` is given; ``document`` (and ``parts`` where the Document names some) or ``body`` by what ``body`` is. ``returns``
     is a model (JSON) or a media type; ``status`` the one of success; ``problems`` the errors worth listing in the reference.
     ``idempotent``: it honours an ``Idempotency-Key``; its actor then carries an origin, and its answer is kept in the database.
+    ``pending``: what it answers with 202 where the act waits for approval.
     """
     audience = PUBLIC if isinstance(roles, Audience) else frozenset(roles)
-    declared = Operation(audience, summary, tag, description, query, body, returns, status, problems, idempotent)
+    declared = Operation(audience, summary, tag, description, query, body, returns, status, problems, idempotent, pending)
 
     def decorate(responder: Responder) -> Responder:
         @functools.wraps(responder)

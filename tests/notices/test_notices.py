@@ -312,3 +312,9 @@ def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, settings: dic
     with pytest.raises(Rejected) as refused:
         parse_config({"notices": settings}, tmp_path)
     assert refused.value.violations[0].field == field
+
+
+def test_secrets_lie_in_the_instance_s_folder(tmp_path: Path) -> None:
+    notices = parse_config({}, tmp_path).notices
+    assert notices.secrets == tmp_path / "secrets" / "webhooks"
+    assert notices.smtp_password_file == tmp_path / "secrets" / "smtp-password"

@@ -16,7 +16,7 @@ from audit.log import SYSTEM
 from core.errors import Unavailable
 from registry import registry
 from registry.models import Role
-from tests.pki.house import BrokenKeys, House, make_app, make_csr, ocsp_request
+from tests.pki.house import REFERENCE, BrokenKeys, House, make_app, make_csr, ocsp_request
 from tests.software_keys import SoftwareKeys
 
 PKCS10 = {"Content-Type": "application/pkcs10"}
@@ -49,7 +49,7 @@ def anybody(house: House) -> Caller:
 
 
 def test_one_line_of_curl_issues_a_certificate(admin: Caller) -> None:
-    answer = admin("POST", "/v1/certificates?profile=device&subscriber=device", make_csr(), PKCS10)
+    answer = admin("POST", "/v1/certificates?profile=device&subscriber=device&reference=01/PYC", make_csr(), PKCS10)
     assert answer.status_code == 201
     assert answer.headers["location"] == f"/v1/certificates/{answer.json['serial']}"
     leaf, issuing, root = (x509.load_pem_x509_certificate(pem.encode()) for pem in [answer.json["pem"], *answer.json["chain"]])
@@ -60,7 +60,7 @@ def test_one_line_of_curl_issues_a_certificate(admin: Caller) -> None:
 
 def test_accept_pem_answers_the_bare_certificate(admin: Caller) -> None:
     headers = {**PKCS10, "Accept": "application/x-pem-file"}
-    answer = admin("POST", "/v1/certificates?profile=device&subscriber=device", make_csr(), headers)
+    answer = admin("POST", "/v1/certificates?profile=device&subscriber=device&reference=01/PYC", make_csr(), headers)
     assert (answer.status_code, answer.headers["content-type"]) == (201, "application/x-pem-file")
     serial = format(x509.load_pem_x509_certificate(answer.content).serial_number, "x")
     again = admin("GET", f"/v1/certificates/{serial}", headers={"Accept": "application/x-pem-file"})
@@ -68,22 +68,28 @@ def test_accept_pem_answers_the_bare_certificate(admin: Caller) -> None:
 
 
 def test_json_carries_a_csr_or_asks_for_a_key_in_the_hsm(admin: Caller) -> None:
-    answer = admin("POST", "/v1/certificates", {"profile": "device", "subscriber": "device", "csr": make_csr().decode()})
+    answer = admin(
+        "POST",
+        "/v1/certificates",
+        {"profile": "device", "subscriber": "device", "reference": REFERENCE, "csr": make_csr().decode()},
+    )
     assert (answer.status_code, answer.json["key_in_hsm"]) == (201, False)
-    answer = admin("POST", "/v1/certificates", {"profile": "agency-seal", "subscriber": "seal", "key": "p-256"})
+    answer = admin(
+        "POST", "/v1/certificates", {"profile": "agency-seal", "subscriber": "seal", "reference": REFERENCE, "key": "p-256"}
+    )
     assert (answer.status_code, answer.json["key_in_hsm"]) == (201, True)
 
 
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
-        ({"profile": "device", "subscriber": "device"}, ["body"]),
-        ({"profile": "device", "subscriber": "device", "key": "p-256", "csr": "x"}, ["body"]),
-        ({"profile": "device", "subscriber": "device", "key": "p-192"}, ["key"]),
-        ({"subscriber": "device", "key": "p-256"}, ["profile"]),
-        ({"profile": "root", "subscriber": "nobody", "key": "p-256"}, ["profile", "subscriber"]),
-        ({"profile": "device", "subscriber": "device", "key": "p-256", "days": 9999}, ["days"]),
-        ({"profile": "device", "subscriber": "device", "key": "p-256", "label": "mine"}, ["label"]),
+        ({"profile": "device", "subscriber": "device", "reference": REFERENCE}, ["body"]),
+        ({"profile": "device", "subscriber": "device", "reference": REFERENCE, "key": "p-256", "csr": "x"}, ["body"]),
+        ({"profile": "device", "subscriber": "device", "reference": REFERENCE, "key": "p-192"}, ["key"]),
+        ({"subscriber": "device", "reference": REFERENCE, "key": "p-256"}, ["profile"]),
+        ({"profile": "root", "subscriber": "nobody", "reference": REFERENCE, "key": "p-256"}, ["profile", "subscriber"]),
+        ({"profile": "device", "subscriber": "device", "reference": REFERENCE, "key": "p-256", "days": 9999}, ["days"]),
+        ({"profile": "device", "subscriber": "device", "reference": REFERENCE, "key": "p-256", "label": "mine"}, ["label"]),
     ],
 )
 def test_what_is_wrong_is_named(admin: Caller, body: dict[str, str], fields: list[str]) -> None:
@@ -93,7 +99,7 @@ def test_what_is_wrong_is_named(admin: Caller, body: dict[str, str], fields: lis
 
 
 def test_garbage_is_a_400_and_another_media_type_a_415(admin: Caller) -> None:
-    path = "/v1/certificates?profile=device&subscriber=device"
+    path = "/v1/certificates?profile=device&subscriber=device&reference=01/PYC"
     assert admin("POST", path, b"no request", PKCS10).status_code == 400
     assert admin("POST", path, make_csr(), {"Content-Type": "text/plain"}).status_code == 415
     assert admin("POST", path, b"x" * 70_000, PKCS10).status_code == 413
@@ -135,7 +141,7 @@ def test_the_list_is_paged_and_filtered(house: House, admin: Caller) -> None:
     while path:
         page = admin("GET", f"/v1/certificates{path}").json
         seen += [item["serial"] for item in page["certificates"]]
-        path = f"{query}&before={page['next']}" if page["next"] else ""
+        path = f"{query}&cursor={quote(page['next'])}" if page["next"] else ""
     assert seen == serials[::-1]
     assert admin("GET", "/v1/certificates?state=abandoned").json["certificates"] == []
     assert len(admin("GET", "/v1/certificates").json["certificates"]) == 5 + 5
@@ -146,7 +152,7 @@ def test_only_an_admin_issues_and_revokes(house: House, role: Role | None) -> No
     caller = Caller(house, role)
     expected = 401 if role is None else 403
     serial = house.issue().serial
-    body = {"profile": "device", "subscriber": "device", "key": "p-256"}
+    body = {"profile": "device", "subscriber": "device", "reference": REFERENCE, "key": "p-256"}
     assert caller("POST", "/v1/certificates", body).status_code == expected
     assert caller("POST", f"/v1/certificates/{serial}/revocation", {}).status_code == expected
     assert caller("GET", "/v1/certificates").status_code == (200 if role is Role.AUDITOR else expected)
@@ -159,7 +165,9 @@ def test_a_client_lists_its_signers(house: House) -> None:
     with house.database.write() as db:
         registry.grant(db, at=house.clock(), actor=SYSTEM, client="caller-client", subscriber="seal")
     admin = Caller(house, Role.ADMIN)
-    issued = admin("POST", "/v1/certificates", {"profile": "agency-seal", "subscriber": "seal", "key": "p-256"}).json
+    issued = admin(
+        "POST", "/v1/certificates", {"profile": "agency-seal", "subscriber": "seal", "reference": REFERENCE, "key": "p-256"}
+    ).json
     (signer,) = caller("GET", "/v1/signers").json["signers"]
     assert (signer["signer"], signer["serial"]) == ("seal", issued["serial"])
 

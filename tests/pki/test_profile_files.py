@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
+from falcon import testing
 
 from bootstrap import build
 from core.config import parse_config
 from core.errors import Conflict, Rejected
 from hsm.keys import KeySpec
+from pki import http_profiles
 from pki.profile import profile_digest
 from pki.profile_files import DEFAULTS, SHIPPED, load_profiles, parse_profile
-from tests.pki.house import ADMIN, REFERENCE, House
+from registry import registry
+from registry.models import Role
+from tests.pki.house import ADMIN, REFERENCE, House, make_app
 
 OFFICER = (SHIPPED / "officer.toml").read_text(encoding="utf-8")
 
@@ -128,3 +134,17 @@ def test_a_profile_changed_under_the_same_version_issues_nothing(house: House, t
         issue(tmp_path)
     (tmp_path / "officer.toml").write_text(changed.replace("version = 1", "version = 2"))
     assert house.row(issue(tmp_path)).profile_version == 2
+
+
+def test_the_rules_in_force_can_be_read_by_an_auditor(house: House) -> None:
+    """And anybody can compute the digest from what is told."""
+    with house.database.write() as db:
+        key = registry.add_client(db, at=house.clock(), actor=ADMIN, name="an-auditor", role=Role.AUDITOR)
+    app = make_app(house)
+    app.add_route("/v1/profiles", http_profiles.Profiles(profiles=house.ca.profiles))
+    told = testing.TestClient(app).simulate_get("/v1/profiles", headers={"Authorization": f"Bearer {key}"}).json
+    assert {item["name"] for item in told["profiles"]} == set(DEFAULTS)
+    for item in told["profiles"]:
+        form = json.dumps(item["terms"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert hashlib.sha256(form.encode()).hexdigest() == item["sha256"]
+    assert "condau.serial" in told["lints"]

@@ -68,7 +68,7 @@ def test_watching_ends_and_says_what_was_in_the_way(house: House, clock: Clock) 
     nobody = House(house.database, house.keys, clock, house.config.__class__(home=house.config.home, public_url=_nowhere()))
     receipt = nobody.revocations.revoke(house.issue().serial, reason="superseded", actor=ADMIN)
     watcher = _watcher(nobody)
-    watcher._bases = (nobody.config.public_url,)
+    watcher._bases = (nobody.config.public_url, nobody.config.public_url)
     assert watcher.look() == 1
     assert "cannot be reached" in (nobody.revocations.receipt(receipt.id).visible.problem or "")
     clock.move(seconds=WATCH_FOR.total_seconds() + 1)

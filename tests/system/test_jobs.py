@@ -1,10 +1,13 @@
-"""A job in a service with two workers that is killed in the middle: it goes on, and every row is done once."""
+"""Against a service with two workers: a job that is killed in the middle goes on, four eyes, and one request sent many times."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -14,10 +17,12 @@ from tests.system.conftest import Instances
 OFFICERS = 24
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def service(new_service: Instances) -> Iterator[Service]:
     """A service of this test's own."""
     service = new_service.make()
+    with (service.home / "condau.toml").open("a", encoding="utf-8") as settings:
+        settings.write('\n[approvals]\nissue = ["device"]\nrole = ["admin"]\n')
     service.start()
     yield service
     service.end()
@@ -62,3 +67,45 @@ def _wait(service: Service, job: object, *, at_least: int) -> None:
     while _progress(service, job)["done"] < at_least:
         assert time.monotonic() < deadline, _progress(service, job)
         time.sleep(0.05)
+
+
+def _send(service: Service, path: str, body: dict[str, object], *, who: str, key: str | None = None) -> tuple[int, dict[str, Any]]:
+    """One POST as one of the credentials' admins; status and answer."""
+    headers = {"Authorization": f"Bearer {service.api_key(who)}", "Content-Type": "application/json"}
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+    try:
+        connection.request("POST", path, json.dumps(body).encode(), headers | ({"Idempotency-Key": key} if key else {}))
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_four_eyes_from_the_request_to_the_certificate(service: Service) -> None:
+    order: dict[str, object] = {"profile": "device", "subscriber": "demo-device", "reference": "2/PYC", "key": "p-256"}
+    status, asked = _send(service, "/v1/certificates", order, who="admin")
+    assert (status, asked["state"]) == (202, "pending")
+    consent: dict[str, object] = {"payload_sha256": asked["payload_sha256"]}
+    where = f"/v1/approvals/{asked['id']}/approval"
+    assert _send(service, where, consent, who="admin")[0] == 403
+    status, done = _send(service, where, consent, who="admin2")
+    assert (status, done["state"]) == (200, "executed")
+    found = service.request("GET", f"/v1/certificates/{done['result']['serial']}", key="admin")
+    assert json.loads(found.body)["subscriber"] == "demo-device"
+
+
+def test_no_admin_is_made_by_one_person_alone(service: Service) -> None:
+    assert _send(service, "/v1/clients", {"name": "shadow", "role": "admin"}, who="admin")[0] == 409
+    assert _send(service, "/v1/clients", {"name": "shadow", "role": "client"}, who="admin")[0] == 201
+    assert _send(service, "/v1/clients/shadow/role", {"role": "admin"}, who="admin")[0] == 202
+
+
+def test_one_issuance_sent_eight_times_at_once_to_two_workers_is_one_certificate(service: Service) -> None:
+    order: dict[str, object] = {"profile": "agency-seal", "subscriber": "demo-seal", "reference": "3/PYC", "key": "p-256"}
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: _send(service, "/v1/certificates", order, who="admin", key="one"), range(8)))
+    assert {status for status, _ in answers} <= {201, 503}
+    assert len({answer["serial"] for status, answer in answers if status == 201}) == 1
+    page = json.loads(service.request("GET", "/v1/certificates?subscriber=demo-seal&state=issued", key="admin").body)
+    assert len([item for item in page["certificates"] if item["serial"] in {answer.get("serial") for _, answer in answers}]) == 1
+    assert len(page["certificates"]) == 2  # the demonstration's own, and this one
