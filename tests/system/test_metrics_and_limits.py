@@ -42,7 +42,7 @@ def test_both_ways_are_counted_over_all_workers(service: Service) -> None:
         assert service.request("POST", "/tsa", QUERY, kind=KIND).status == 200
         assert service.request("POST", "/tsa", b"junk", kind=KIND).status == 200
     after = counted(service)
-    granted, refused = ('condau_timestamp_requests_total{outcome="%s"}' % name for name in ("GRANTED", "BAD_DATA_FORMAT"))
+    granted, refused = (f'condau_timestamp_requests_total{{outcome="{name}"}}' for name in ("GRANTED", "BAD_DATA_FORMAT"))
     assert after[granted] - before.get(granted, 0) == 25
     assert after[refused] - before.get(refused, 0) == 5
     assert after["condau_timestamp_hsm_seconds_count"] - before.get("condau_timestamp_hsm_seconds_count", 0) == 25
