@@ -8,9 +8,9 @@ import time
 from collections import deque
 from functools import partial
 from selectors import EVENT_READ
-from typing import Final
+from typing import Any, Final, Protocol, cast
 
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from web.express import LONGEST, ExpressAnswer, ExpressHandler, ExpressRequest, parse_express
 
@@ -19,24 +19,32 @@ FIRST_BYTES: Final = 10.0
 _BATCH: Final = 32
 _WAITING: Final = 256
 """Requests that wait for the lane at most; who comes then goes the general way, which has its own queue."""
+_LINGER: Final = 2.0
+"""Seconds a stopping worker keeps connections for a request that is under way (as gunicorn does)."""
 _log = logging.getLogger("condau.express")
 _Ready = tuple[TConn, ExpressRequest]
 
 
-class ExpressWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's class is untyped
-    """Reads what has arrived on a connection in the main thread; plain small requests go to the lane, all else to the pool.
+class ExpressApplication(Protocol):
+    """What the worker asks of gunicorn's application beside the WSGI one."""
 
-    The application (``self.app``) has two attributes beside gunicorn's: ``express``, the handler, and ``express_threads``:
-    at least two, so that one signs while another waits for the disk.
-    """
+    express: ExpressHandler
+    express_threads: int
+    """At least two, so that one signs while another waits for the disk."""
+
+
+class ExpressWorker(ThreadWorker):
+    """Reads what has arrived on a connection in the main thread; plain small requests go to the lane, all else to the pool."""
 
     def run(self) -> None:
         """Serve until told to stop."""
-        self._handler: ExpressHandler = self.app.express
+        app = cast("ExpressApplication", self.app)
+        self._handler = app.express
+        self._threads = app.express_threads
         self._ready: deque[_Ready] = deque()
         self._arrived = threading.Condition()
         self._done = False
-        threads = [threading.Thread(target=self._drive, name=f"express-{n}", daemon=True) for n in range(self.app.express_threads)]
+        threads = [threading.Thread(target=self._drive, name=f"express-{n}", daemon=True) for n in range(self._threads)]
         for thread in threads:
             thread.start()
         try:
@@ -46,7 +54,7 @@ class ExpressWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's class is 
                 self._done = True
                 self._arrived.notify_all()
 
-    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+    def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
         """Look at every connection that has something to say, and only then wake the lane: it takes them together."""
         super().wait_for_and_dispatch_events(timeout)
         if self._ready:
@@ -68,18 +76,20 @@ class ExpressWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's class is 
         if not data:
             self._drop(conn)
             return
-        request = parse_express(data, str(conn.client[0]), self._handler) if len(data) <= LONGEST else None
+        request = parse_express(data, _address(conn), self._handler) if len(data) <= LONGEST else None
         if request is not None and len(self._ready) < _WAITING:
             self._ready.append((conn, request))
             return
         conn.data_ready = True
         conn.init()
-        conn.parser.unreader.unread(data)
+        parser: Any = conn.parser  # the one of HTTP/1.x
+        parser.unreader.unread(data)
         super().enqueue_req(conn)
 
     @staticmethod
     def _read_ahead(conn: TConn) -> bool:
-        return conn.parser is not None and bool(conn.parser.unreader.buf.getvalue())
+        parser: Any = conn.parser  # the one of HTTP/1.x
+        return parser is not None and bool(parser.unreader.buf.getvalue())
 
     def _await(self, conn: TConn) -> None:
         conn.sock.setblocking(False)
@@ -103,7 +113,7 @@ class ExpressWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's class is 
                 if self._done:
                     return []
                 self._arrived.wait()
-            share = min(_BATCH, -(-len(self._ready) // (self.app.express_threads - 1)))  # one of them is at the disk
+            share = min(_BATCH, -(-len(self._ready) // (self._threads - 1)))  # one of them is at the disk
             batch = [self._ready.popleft() for _ in range(share)]
             if self._ready:
                 self._arrived.notify()
@@ -134,6 +144,11 @@ class ExpressWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn's class is 
                 continue
             conn.set_timeout()
             if not self.alive:
-                conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+                conn.timeout = min(conn.timeout, time.monotonic() + _LINGER)
             self.keepalived_conns.append(conn)
             self.poller.register(conn.sock, EVENT_READ, partial(self.on_client_socket_readable, conn))
+
+
+def _address(conn: TConn) -> str:
+    """The peer's address without its port; empty on a Unix socket."""
+    return str(conn.client[0]) if isinstance(conn.client, tuple) else ""
