@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import ipaddress
 import shutil
 from collections.abc import Callable, Iterator
@@ -229,16 +228,14 @@ def _service_certificates(services: Services) -> Iterator[Finding]:
                 yield _term("services", f"{profile} {row.subject}", row.not_before, usable_until(certificate), at, warn=80)
 
 
-def _clock(_: Services) -> Iterator[Finding]:
-    """Whether the kernel's clock is kept by somebody (NTP, PTP): adjtimex(2), state TIME_ERROR means it is not."""
-    buffer = ctypes.create_string_buffer(512)  # struct timex, modes 0: read only
-    state = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
-    if state == 5:
-        yield Finding("clock", Level.WARNING, "nobody keeps this machine's clock: run chrony or systemd-timesyncd")
-    elif state < 0:
-        yield Finding("clock", Level.INFO, "the kernel does not say whether its clock is kept")
-    else:
-        yield Finding("clock", Level.OK, "the kernel's clock is kept in step")
+def _clock(services: Services) -> Iterator[Finding]:
+    """What the time of time-stamps rests on; without a trusted clock none is given."""
+    try:
+        detail = services.clock.check()
+    except Unavailable as error:
+        yield Finding("clock", Level.CRITICAL, error.detail)
+        return
+    yield Finding("clock", Level.WARNING if detail.startswith("UNCHECKED") else Level.OK, detail)
 
 
 def _backups(services: Services) -> Iterator[Finding]:

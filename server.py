@@ -22,7 +22,7 @@ _WORK_EVERY = 1.0
 """Seconds after which a worker looks for rows of jobs again."""
 
 
-class Server(BaseApplication):  # type: ignore[misc]  # gunicorn publishes no types
+class Server(BaseApplication):
     """Runs until SIGTERM or SIGINT.
 
     The application is built in each worker, after the fork: PKCS#11 leaves a module undefined in a forked child.

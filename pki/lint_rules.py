@@ -16,7 +16,7 @@ from pki.profile import USAGE_NAMES, Profile, PublicKey, check_key
 
 CROSS: Final = "cross-ca"
 """The profile that certifies another authority's name and key."""
-VERSION: Final = 1
+VERSION: Final = 2
 """Rises with every change of a rule."""
 _ORDER: Final = (
     NameOID.COUNTRY_NAME,
@@ -26,6 +26,7 @@ _ORDER: Final = (
     NameOID.COMMON_NAME,
     NameOID.USER_ID,
     NameOID.EMAIL_ADDRESS,
+    NameOID.ORGANIZATION_IDENTIFIER,  # of the service's own units (ETSI EN 319 412-3, 4.2.1)
 )
 _EXACTLY_ONE: Final = (NameOID.COUNTRY_NAME, NameOID.ORGANIZATION_NAME, NameOID.LOCALITY_NAME, NameOID.COMMON_NAME)
 _STRINGS: Final = {"country_name": "PrintableString", "email_address": "EmailAddress"}
@@ -35,7 +36,7 @@ RULES: Final = {
     "condau.serial": "the serial number is positive, random in at least 64 bits and has at most 20 octets",
     "condau.issuer_name": "the issuer's name is byte for byte the subject of the issuer's certificate",
     "condau.validity": "it ends no later than its issuer and within the profile's longest term",
-    "condau.subject_order": "the subject is C, O, OU*, L, CN[, UID][, E] in this order",
+    "condau.subject_order": "the subject is C, O, OU*, L, CN[, UID][, E][, organisation's identifier] in this order",
     "condau.subject_encoding": "names are UTF8String in Unicode NFC (C: PrintableString, E: IA5String)",
     "condau.public_key": "the key is of a kind and strength we certify",
     "condau.key_identifiers": "the subject's identifier is the SHA-1 of its key, the authority's that of the issuer",

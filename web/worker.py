@@ -144,7 +144,7 @@ class ExpressWorker(ThreadWorker):
                 continue
             conn.set_timeout()
             if not self.alive:
-                conn.timeout = min(conn.timeout, time.monotonic() + _LINGER)
+                conn.timeout = min(conn.timeout or 0.0, time.monotonic() + _LINGER)
             self.keepalived_conns.append(conn)
             self.poller.register(conn.sock, EVENT_READ, partial(self.on_client_socket_readable, conn))
 
