@@ -142,9 +142,7 @@ class ExpressWorker(ThreadWorker):
             if not keep:
                 self._drop(conn)
                 continue
-            conn.set_timeout()
-            if not self.alive:
-                conn.timeout = min(conn.timeout or 0.0, time.monotonic() + _LINGER)
+            conn.timeout = time.monotonic() + (self.cfg.keepalive if self.alive else _LINGER)
             self.keepalived_conns.append(conn)
             self.poller.register(conn.sock, EVENT_READ, partial(self.on_client_socket_readable, conn))
 
