@@ -235,7 +235,7 @@ def _clock(services: Services) -> Iterator[Finding]:
     except Unavailable as error:
         yield Finding("clock", Level.CRITICAL, error.detail)
         return
-    yield Finding("clock", Level.WARNING if detail.startswith("UNCHECKED") else Level.OK, detail)
+    yield Finding("clock", Level.INFO if detail.startswith("UNCHECKED") else Level.OK, detail)
 
 
 def _backups(services: Services) -> Iterator[Finding]:

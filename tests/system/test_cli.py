@@ -13,6 +13,9 @@ from bench.load import make_csr
 from tests.service import CONDAU, ROOT, Service
 from tests.system.conftest import Instances
 
+REFERENCE = ("--reference", "01/CV-TN")
+"""Every certificate is issued on a written request."""
+
 
 @pytest.fixture(scope="module")
 def instance(new_service: Instances) -> Service:
@@ -31,7 +34,7 @@ def fail(instance: Service, *arguments: str) -> str:
 def test_issue_from_a_csr_then_revoke_then_publish(instance: Service, tmp_path: Path) -> None:
     csr = tmp_path / "device.csr"
     csr.write_bytes(make_csr())
-    pem = instance.condau("issue", "--profile", "device", "--subscriber", "demo-device", "--csr", str(csr))
+    pem = instance.condau("issue", "--profile", "device", "--subscriber", "demo-device", "--csr", str(csr), *REFERENCE)
     serial = format(x509.load_pem_x509_certificate(pem.encode()).serial_number, "x")
     receipt = json.loads(instance.condau("revoke", serial, "--reason", "superseded"))
     assert (receipt["serial"], receipt["reason"]) == (serial, "superseded")
@@ -45,7 +48,7 @@ def test_a_whole_life_without_the_demonstration_data(instance: Service, tmp_path
     instance.condau("add-subscriber", "so-thu-nghiem", "--kind", "agency", "--name", "Sở Thử Nghiệm", "--agency", "000.00.01.X00")
     out = tmp_path / "seal.pem"
     said = instance.condau(
-        "issue", "--profile", "agency-seal", "--subscriber", "so-thu-nghiem", "--key", "rsa-2048", "--out", str(out)
+        "issue", "--profile", "agency-seal", "--subscriber", "so-thu-nghiem", "--key", "rsa-2048", "--out", str(out), *REFERENCE
     )
     assert format(x509.load_pem_x509_certificate(out.read_bytes()).serial_number, "x") in said
     key = instance.condau("add-client", "van-ban", "--role", "client").strip()
@@ -57,8 +60,8 @@ def test_a_whole_life_without_the_demonstration_data(instance: Service, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("issue", "--profile", "none", "--subscriber", "demo-device", "--key", "p-256"), "profile"),
-        (("issue", "--profile", "officer", "--subscriber", "nobody", "--key", "p-256"), "subscriber"),
+        (("issue", "--profile", "none", "--subscriber", "demo-device", "--key", "p-256", *REFERENCE), "profile"),
+        (("issue", "--profile", "officer", "--subscriber", "nobody", "--key", "p-256", *REFERENCE), "subscriber"),
         (("revoke", "abcdef"), "abcdef"),
         (("revoke", "xyz"), "hexadecimal"),
         (("publish-crl", "nobody"), "nobody"),
@@ -71,15 +74,15 @@ def test_what_cannot_be_done_is_said_and_fails(instance: Service, arguments: tup
 
 
 def test_check_fails_when_the_token_is_away(instance: Service) -> None:
-    assert "ok    hsm" in instance.condau("check")
+    assert "ok       hsm" in instance.condau("check")
     conf = instance.home / "softhsm" / "softhsm2.conf"
     text = conf.read_text()
     conf.write_text(text.replace(str(instance.home / "softhsm" / "tokens"), "/nonexistent"))
     done = subprocess.run([*CONDAU, "check"], env=instance.environment, capture_output=True, text=True, check=False, timeout=60)
     conf.write_text(text)
-    assert done.returncode == 1
-    assert "ERROR hsm" in done.stdout
-    assert "ok    hsm" in instance.condau("check")
+    assert done.returncode == 2
+    assert "CRITICAL hsm" in done.stdout
+    assert "ok       hsm" in instance.condau("check")
 
 
 def test_reconcile_says_how_many(instance: Service) -> None:
