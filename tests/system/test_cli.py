@@ -66,7 +66,7 @@ def test_a_whole_life_without_the_demonstration_data(instance: Service, tmp_path
         (("revoke", "xyz"), "hexadecimal"),
         (("publish-crl", "nobody"), "nobody"),
         (("grant", "nobody", "demo-seal"), "nobody"),
-        (("add-subscriber", "x", "--kind", "officer", "--name", "X", "--agency", "none"), "add-agency"),
+        (("add-subscriber", "x", "--kind", "officer", "--name", "X", "--agency", "H99"), "H99"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_fails(instance: Service, arguments: tuple[str, ...], said: str) -> None:
