@@ -41,7 +41,7 @@ def route_table(services: Services) -> Routes:
     """Every path and the resource that serves it; each responder declares who may call it."""
     for_everybody: Routes = [
         ("/healthz", Liveness()),
-        ("/readyz", Ready(services.checks)),
+        ("/readyz", Ready(services.checks, services.further_checks)),
         ("/metrics", (OpenMetricsText if services.config.metrics.open else MetricsText)(render=services.render_metrics)),
         ("/tsa", tsa.Timestamps(reception=services.reception)),
         ("/tsa/policy", tsa.PolicyPage(config=services.config)),

@@ -89,7 +89,12 @@ class Services:
     @property
     def checks(self) -> Mapping[str, Check]:
         """What must work for the service to be ready."""
-        return {"database": self._check_database, "hsm": self.token.probe, "clock": self.clock.check}
+        return {"database": self._check_database, "hsm": self.token.probe}
+
+    @property
+    def further_checks(self) -> Mapping[str, Check]:
+        """What time-stamps need and nothing else."""
+        return {"clock": self.clock.check}
 
     @property
     def housekeeping(self) -> Mapping[str, Task]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import falcon
@@ -23,19 +22,18 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class PartHealth(BaseModel):
+    """How one part fares."""
+
+    status: Literal["ok", "failed"]
+    detail: str = Field(description="What is wrong with it, or what it rests on where that is worth saying")
+
+
 class Readiness(BaseModel):
-    """Every part the service depends on works."""
+    """The service can do its work; a part it can do without for a while may still have failed."""
 
     status: Literal["ready"] = "ready"
-    parts: dict[str, str] = Field(description="The parts that were tried, each with what it rests on where that is worth saying")
-
-
-@dataclass(frozen=True, slots=True)
-class PartHealth:
-    """How one part fares: ``detail`` is what is wrong with it, or what it rests on."""
-
-    works: bool
-    detail: str
+    parts: dict[str, PartHealth]
 
 
 class Liveness:
@@ -48,24 +46,26 @@ class Liveness:
 
 
 class Ready:
-    """``/readyz``: runs every check; a single failed one is a 503 that names it."""
+    """``/readyz``: runs every check; a failed one that all work needs is a 503 that names it."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
-        self._checks = checks
+    def __init__(self, needed: Mapping[str, Check], further: Mapping[str, Check]) -> None:
+        """``needed``: what nothing works without; ``further``: what only some of the work needs, which is told and no more."""
+        self._needed = needed
+        self._further = further
 
     @operation(roles=PUBLIC, summary="Can the service do its work", tag="health", returns=Readiness)
     def on_get(self, _req: falcon.Request, resp: falcon.Response, *, actor: Actor) -> None:  # noqa: ARG002 - every responder is told who asks
-        """Answer with what works, or raise Unavailable with what does not."""
-        parts = {name: run_check(check) for name, check in self._checks.items()}
-        failures = [f"{name}: {part.detail}" for name, part in parts.items() if not part.works]
+        """Answer with the state of each part, or raise Unavailable with what is needed and fails."""
+        parts = {name: run_check(check) for name, check in self._needed.items()}
+        failures = [f"{name}: {part.detail}" for name, part in parts.items() if part.status == "failed"]
         if failures:
             raise Unavailable("readiness", "; ".join(failures))
-        send_json(resp, Readiness(parts={name: part.detail for name, part in parts.items()}))
+        send_json(resp, Readiness(parts=parts | {name: run_check(check) for name, check in self._further.items()}))
 
 
 def run_check(check: Check) -> PartHealth:
     """The health of one part."""
     try:
-        return PartHealth(True, check() or "")
+        return PartHealth(status="ok", detail=check() or "")
     except CondauError as error:
-        return PartHealth(False, error.detail)
+        return PartHealth(status="failed", detail=error.detail)

@@ -116,7 +116,7 @@ def test_a_crash_between_the_transactions_ends_abandoned_and_revoked(house: Hous
     assert house.ca.reconcile(clock()) == 0
     assert (house.row(left.serial).state, house.row(left.serial).revoked_at) == (CertificateState.ABANDONED, clock())
     assert left.serial in house.crl_serials()
-    assert house.actions(left.serial) == ["certificate.intend", "certificate.abandon"]
+    assert house.actions(left.serial) == ["certificate.intend", "certificate.abandon", "certificate.revoke"]
 
 
 def test_an_issuance_overtaken_by_reconcile_hands_out_nothing(house: House, keys: SoftwareKeys, clock: Clock) -> None:

@@ -159,6 +159,10 @@ def test_the_service_does_not_start_on_what_cannot_be_meant(service: Service) ->
     engine.dispose()
 
 
+MACHINE = ("disk", "clock")
+"""What these say depends on where the tests run."""
+
+
 @pytest.mark.slow
 def test_check_weighs_every_part(service: Service) -> None:
     for name in ("1-root", "2-issuing", "4-ocsp-issuing", "5-tsa"):
@@ -166,7 +170,7 @@ def test_check_weighs_every_part(service: Service) -> None:
     found = _check(service)
     parts = {finding["part"] for finding in found}
     assert parts == {"migrations", "hsm", "authorities", "crl", "services", "clock", "backups", "disk", "grants"}
-    assert not [finding for finding in found if finding["level"] == "critical" and finding["part"] != "disk"]
+    assert not [finding for finding in found if finding["level"] == "critical" and finding["part"] not in MACHINE]
     assert [finding["level"] for finding in found if finding["part"] == "backups"] == ["warning"]
     _condau(service, "backup", str(service.home.parent / "backup"))
     assert [finding["level"] for finding in _check(service) if finding["part"] == "backups"] == ["ok"]

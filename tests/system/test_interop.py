@@ -110,7 +110,11 @@ def test_jarsigner_takes_our_timestamp(service: Service, authorities: Path) -> N
 
 def test_openssl_sees_a_certificate_good_and_then_revoked(service: Service, authorities: Path) -> None:
     issued = service.request(
-        "POST", "/v1/certificates?profile=device&subscriber=demo-device", make_csr(), key="admin", kind="application/pkcs10"
+        "POST",
+        "/v1/certificates?profile=device&subscriber=demo-device&reference=01/CV-TN",
+        make_csr(),
+        key="admin",
+        kind="application/pkcs10",
     )
     assert issued.status == 201
     certificate = json.loads(issued.body)
@@ -142,7 +146,11 @@ def test_urls_in_certificates_answer(service: Service) -> None:
     csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     pem = csr.public_bytes(serialization.Encoding.PEM)
     issued = service.request(
-        "POST", "/v1/certificates?profile=device&subscriber=demo-device", pem, key="admin", kind="application/pkcs10"
+        "POST",
+        "/v1/certificates?profile=device&subscriber=demo-device&reference=01/CV-TN",
+        pem,
+        key="admin",
+        kind="application/pkcs10",
     )
     leaf = x509.load_pem_x509_certificate(json.loads(issued.body)["pem"].encode())
     points = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value

@@ -21,7 +21,7 @@ from signer.models import Signature
 from tests.service import Service
 from tests.system.conftest import Instances
 
-CSR = "/v1/certificates?profile=device&subscriber=demo-device"
+CSR = "/v1/certificates?profile=device&subscriber=demo-device&reference=01/CV-TN"
 
 
 def open_database(service: Service) -> Database:
@@ -70,8 +70,8 @@ def test_a_document_that_cannot_be_signed_is_refused_by_field(
     ("path", "body", "field"),
     [
         (CSR, b"no csr", "csr"),
-        ("/v1/certificates?profile=none&subscriber=demo-device", make_csr(), "profile"),
-        ("/v1/certificates?profile=device&subscriber=nobody", make_csr(), "subscriber"),
+        ("/v1/certificates?profile=none&reference=01/CV-TN&subscriber=demo-device", make_csr(), "profile"),
+        ("/v1/certificates?profile=device&reference=01/CV-TN&subscriber=nobody", make_csr(), "subscriber"),
     ],
 )
 def test_a_certificate_that_cannot_be_issued_is_refused_by_field(service: Service, path: str, body: bytes, field: str) -> None:
@@ -188,6 +188,7 @@ def test_sigterm_lets_what_was_begun_finish(new_service: Instances) -> None:
 def test_sigint_stops_it_as_well(new_service: Instances) -> None:
     service = new_service.make()
     service.start()
+    time.sleep(2)  # a worker that is still being started would say so in the log
     began = time.monotonic()
     os.killpg(service.pid, signal.SIGINT)  # what Ctrl-C sends: to the master and every worker at once
     assert service.wait() == 0

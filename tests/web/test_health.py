@@ -28,16 +28,19 @@ def _is_away() -> str | None:
 
 
 @pytest.mark.parametrize(("check", "status"), [(_works, 200), (_is_away, 503)])
-def test_one_failed_part_is_a_503_that_names_it(database: Database, check: Check, status: int) -> None:
+def test_a_failed_part_that_all_work_needs_is_a_503_that_names_it(database: Database, check: Check, status: int) -> None:
     app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=database), body_limit=1000)])
     problems.install(app)
     app.add_route("/healthz", Liveness())
-    app.add_route("/readyz", Ready({"database": _works, "clock": _works_on_something, "hsm": check}))
+    app.add_route("/readyz", Ready({"database": _works, "hsm": check}, {"clock": _works_on_something, "moon": _is_away}))
     client = testing.TestClient(app)
     answer = client.simulate_get("/readyz")
     assert answer.status_code == status
     if status == 200:
-        assert answer.json == {"status": "ready", "parts": {"database": "", "clock": "the kernel's clock", "hsm": ""}}
+        parts = answer.json["parts"]
+        assert {name for name, part in parts.items() if part["status"] == "ok"} == {"database", "hsm", "clock"}
+        assert parts["clock"]["detail"] == "the kernel's clock"
+        assert parts["moon"] == {"status": "failed", "detail": "the token is not there"}
     else:
         assert answer.json["detail"] == "hsm: the token is not there"
         assert "retry-after" in answer.headers
