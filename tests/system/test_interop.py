@@ -20,6 +20,7 @@ from tests.service import ROOT, Service
 from tests.system.conftest import run
 
 pytestmark = pytest.mark.interop
+ISSUE = "/v1/certificates?profile=device&subscriber=demo-device&reference=01/CV-TN"
 SAMPLE_XML = (ROOT / "examples" / "cong-van.xml").read_bytes()
 
 
@@ -111,7 +112,7 @@ def test_jarsigner_takes_our_timestamp(service: Service, authorities: Path) -> N
 def test_openssl_sees_a_certificate_good_and_then_revoked(service: Service, authorities: Path) -> None:
     issued = service.request(
         "POST",
-        "/v1/certificates?profile=device&subscriber=demo-device&reference=01/CV-TN",
+        ISSUE,
         make_csr(),
         key="admin",
         kind="application/pkcs10",
@@ -147,7 +148,7 @@ def test_urls_in_certificates_answer(service: Service) -> None:
     pem = csr.public_bytes(serialization.Encoding.PEM)
     issued = service.request(
         "POST",
-        "/v1/certificates?profile=device&subscriber=demo-device&reference=01/CV-TN",
+        ISSUE,
         pem,
         key="admin",
         kind="application/pkcs10",
