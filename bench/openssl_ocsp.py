@@ -37,9 +37,22 @@ def serve_index() -> Iterator[tuple[str, x509.Certificate]]:
         files["index.txt"].write_text(f"V\t{now + timedelta(days=1):%y%m%d%H%M%SZ}\t\t02\tunknown\t/CN=device\n", encoding="ascii")
         port = free_port()
         signer = ["-rsigner", str(files["ca.pem"]), "-rkey", str(files["key.pem"]), "-CA", str(files["ca.pem"])]
-        command = ["openssl", "ocsp", "-index", str(files["index.txt"]), "-port", str(port), "-multi", "2", "-nmin", "10", *signer]
+        command = [
+            "openssl",
+            "ocsp",
+            "-index",
+            str(files["index.txt"]),
+            "-port",
+            str(port),
+            "-multi",
+            "2",
+            "-nmin",
+            "10",
+            "-ignore_err",
+            *signer,
+        ]
         log = subprocess.DEVNULL
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, stdout=log, stderr=log)  # -multi makes a process group of its own
         try:
             _wait(port)
             yield f"http://127.0.0.1:{port}/", authority
