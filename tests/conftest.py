@@ -46,6 +46,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite", help="where the tests keep their data")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test that never learns where data is kept is the same test on both: it runs on SQLite's turn only."""
+    if config.getoption("--database") == "sqlite":
+        return
+    told = {True: list[pytest.Item](), False: list[pytest.Item]()}
+    for item in items:
+        told["database_kind" in getattr(item, "fixturenames", ())].append(item)
+    items[:] = told[True]
+    config.hook.pytest_deselected(items=told[False])
+
+
+@pytest.fixture(scope="session")
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Where the tests keep their data: ``sqlite`` or ``postgresql``. Whoever makes a database asks for this."""
+    return str(request.config.getoption("--database"))
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of this process's own (with xdist each worker has one)."""
@@ -55,9 +72,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str) -> Iterator[str]:
     """The URL of an empty database of the kind asked for with ``--database``."""
-    if request.config.getoption("--database") == "sqlite":
+    if database_kind == "sqlite":
         yield sqlite_url(tmp_path / "condau.sqlite3")
         return
     cluster: Cluster = request.getfixturevalue("cluster")
@@ -67,9 +84,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture(scope="session")
-def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> str:
     """The URL of a database that the migrations have brought to its schema: made once, copied for each test."""
-    if request.config.getoption("--database") == "sqlite":
+    if database_kind == "sqlite":
         url = sqlite_url(tmp_path_factory.mktemp("template") / "condau.sqlite3")
     else:
         url = request.getfixturevalue("cluster").create_database()
@@ -80,9 +97,9 @@ def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def database(request: pytest.FixtureRequest, tmp_path: Path, template: str) -> Iterator[Database]:
+def database(request: pytest.FixtureRequest, tmp_path: Path, template: str, database_kind: str) -> Iterator[Database]:
     """A fresh database with the schema of this version, as the migrations make it."""
-    if request.config.getoption("--database") == "sqlite":
+    if database_kind == "sqlite":
         copy = tmp_path / "condau.sqlite3"
         shutil.copy(str(make_url(template).database), copy)
         database = Database(sqlite_url(copy))

@@ -28,8 +28,8 @@ Act = Callable[[House, str], str]
 
 
 @pytest.fixture(autouse=True)
-def _on_postgresql(request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--database") != "postgresql":
+def _on_postgresql(database_kind: str) -> None:
+    if database_kind != "postgresql":
         pytest.skip("two processes race on PostgreSQL: --database=postgresql")
 
 

@@ -13,9 +13,11 @@ from tests.service import Service
 
 
 @pytest.fixture(scope="session")
-def new_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instances]:
+def new_service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, database_kind: str
+) -> Iterator[Instances]:
     """Makes development instances, each with its own folder, token and database."""
-    instances = Instances(request, tmp_path_factory)
+    instances = Instances(request, tmp_path_factory, database_kind)
     yield instances
     instances.close()
 
@@ -23,7 +25,8 @@ def new_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 class Instances:
     """Development instances that are not yet served."""
 
-    def __init__(self, request: pytest.FixtureRequest, folders: pytest.TempPathFactory) -> None:
+    def __init__(self, request: pytest.FixtureRequest, folders: pytest.TempPathFactory, database_kind: str) -> None:
+        self._kind = database_kind
         self._request = request
         self._folders = folders
         self._made: list[Service] = []
@@ -31,7 +34,7 @@ class Instances:
     def make(self) -> Service:
         """A new one, initialised."""
         url = ""
-        if self._request.config.getoption("--database") == "postgresql":
+        if self._kind == "postgresql":
             cluster: Cluster = self._request.getfixturevalue("cluster")
             url = cluster.create_database()
         service = Service(self._folders.mktemp("instance"), database_url=url)
