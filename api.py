@@ -18,6 +18,7 @@ from pki import http as pki
 from pki import http_domains as domains
 from pki import http_enrolment as enrolment
 from pki import http_inventory as inventory
+from pki import http_ocsp as ocsp
 from pki import http_profiles
 from pki import http_status as status
 from registry import http as registry
@@ -46,8 +47,8 @@ def route_table(services: Services) -> Routes:
         ("/tsa", tsa.Timestamps(reception=services.reception)),
         ("/tsa/policy", tsa.PolicyPage(config=services.config)),
         ("/tsa/{unit}", tsa.UnitTimestamps(reception=services.reception)),
-        ("/ocsp", status.OcspPost(responder=services.ocsp)),
-        ("/ocsp/{request:path}", status.OcspGet(responder=services.ocsp, now=services.now)),
+        ("/ocsp", ocsp.OcspPost(responder=services.ocsp)),
+        ("/ocsp/{request:path}", ocsp.OcspGet(responder=services.ocsp, now=services.now)),
         ("/crl/{file}", status.CrlFile(publisher=services.crl)),
         ("/crl/{file}/{part}", status.CrlPartFile(publisher=services.crl)),
         ("/v1/crls/{authority}", status.CrlArchive(publisher=services.crl)),
@@ -165,5 +166,6 @@ def create_app(services: Services) -> App:
 
 
 def create_express(services: Services) -> ExpressShell:
-    """What answers on the express lane: time-stamps."""
-    return ExpressShell(service=tsa.ExpressTimestamps(reception=services.reception), access=ApiKeys(database=services.database))
+    """What answers on the express lane."""
+    rooms = [tsa.ExpressTimestamps(reception=services.reception)]
+    return ExpressShell(services=rooms, access=ApiKeys(database=services.database))

@@ -71,6 +71,7 @@ def _ranges(config: Config) -> tuple[tuple[str, int, int, int, str], ...]:
             pki.ocsp_minutes * 30,
             ": half of pki.ocsp_minutes",
         ),
+        ("pki.ocsp_evidence_hours", pki.ocsp_evidence_hours, 0, 24 * 366, ""),
         ("pki.offline_crl_days", pki.offline_crl_days, 1, 366, ""),
         ("pki.restore_gap", pki.restore_gap, 1, 1_000_000_000, ""),
         ("pki.backup_hours", pki.backup_hours, 1, 24 * 365, ""),

@@ -80,6 +80,9 @@ class PkiConfig:
     """From an OCSP response's thisUpdate to its nextUpdate."""
     ocsp_cache_seconds: int = 30
     """For how long an answer without a nonce may be given again, as long as no status changed; 0: never."""
+    ocsp_evidence_hours: int = 168
+    """Of OCSP answers about a certificate the first after each change is kept as proof, and then one in so many hours; 0: only
+    the first."""
 
 
 @dataclass(frozen=True, slots=True)
