@@ -35,16 +35,13 @@ class UnitKey:
     """A key of a unit with its certificate, and what both say in every timestamp, encoded once."""
 
     unit: str
-    policy: x509.ObjectIdentifier
+    policy: str
     identity: Identity
     key: PrivateKey
     signer: CmsSigner
     info: TstInfoBuilder
-
-    @property
-    def certificates(self) -> tuple[x509.Certificate, ...]:
-        """What a client needs to reach its trust anchor, and not that anchor itself (RFC 5652, 5.1)."""
-        return (self.identity.certificate, *self.identity.chain[:-1])
+    certificates: tuple[x509.Certificate, ...]
+    """What a client needs to reach its trust anchor, and not that anchor itself (RFC 5652, 5.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +143,14 @@ class TimestampUnits:
 
     def _prepare(self, unit: TsaUnitConfig, identity: Identity, key: PrivateKey) -> UnitKey:
         certificate = identity.certificate
-        info = TstInfoBuilder(certificate=certificate, accuracy_milliseconds=self._accuracy_milliseconds, qualified=unit.qualified)
-        return UnitKey(unit.name, self._oids[unit.name], identity, key, CmsSigner(certificate, pss=unit.pss), info)
+        info = TstInfoBuilder(
+            certificate=certificate,
+            policy=self._oids[unit.name],
+            accuracy_milliseconds=self._accuracy_milliseconds,
+            qualified=unit.qualified,
+        )
+        chain = (certificate, *identity.chain[:-1])
+        return UnitKey(unit.name, unit.policy, identity, key, CmsSigner(certificate, pss=unit.pss), info, chain)
 
 
 def _policy(unit: TsaUnitConfig) -> x509.ObjectIdentifier:
