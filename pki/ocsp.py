@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, ParamSpec, TypeAlias, TypeVar
+from typing import Final, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
@@ -25,7 +25,7 @@ from pki.certificates import Identity, authority_certificate, service_certificat
 from pki.lint import check_ocsp_lints
 from pki.models import Authority
 from pki.ocsp_der import UNKNOWN, ResponseForm, Status, build_refusal
-from pki.ocsp_records import Answer, Standing, build_rows, load_standings, load_versions
+from pki.ocsp_records import Answer, Lookup, Standing, build_rows
 from pki.ocsp_request import CertId, IssuerHash, OcspQuery, Refusal, issuer_hashes, parse_request
 from pki.profile import PublicKey
 
@@ -41,8 +41,7 @@ _Final: TypeAlias = bytes | CondauError
 """What the caller gets, whatever the rest of the batch comes to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One OCSPRequest (DER), and who sent it."""
 
     request: bytes
@@ -62,8 +61,7 @@ class _Responder:
     loaded_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
+class _Begun(NamedTuple):
     """A request that was read, and who answers it."""
 
     query: OcspQuery
@@ -81,13 +79,27 @@ class _Known:
     standings: dict[str, Standing]
 
 
-@dataclass(frozen=True, slots=True)
-class _Signed:
-    """A response nobody has seen yet: it is still to be checked and recorded."""
+class _Draft(NamedTuple):
+    """What is to be signed."""
 
     begun: _Begun
+    version: int
+    statuses: list[Status]
+    standing: Standing | None
     data: bytes
+
+
+class _Signed(NamedTuple):
+    """What the token made of it."""
+
+    draft: _Draft
     signature: bytes
+
+
+class _Answered(NamedTuple):
+    """A response nobody has seen yet: it is still to be checked and recorded."""
+
+    signed: _Signed
     answer: Answer
 
 
@@ -111,6 +123,7 @@ class OcspResponder:
         self._life = timedelta(minutes=config.pki.ocsp_minutes)
         self._cache_life = timedelta(seconds=config.pki.ocsp_cache_seconds)
         self._keep_every = timedelta(hours=config.pki.ocsp_evidence_hours)
+        self._lookup = Lookup(database)
         self._cache: dict[_CacheKey, _Cached] = {}
         self._issuers: dict[IssuerHash, str] = {}
         self._responders: dict[str, _Responder] = {}
@@ -135,16 +148,19 @@ class OcspResponder:
         One look at the database for all, one signature for each, one commit for all before any answer is given.
         """
         at = self._now()
-        drafts = [_guarded(self._begin, ask, at) for ask in asked]
+        # Each step for all before the next: going to and fro between them costs as much again, in the processor's caches
+        begun = [_guarded(self._begin, ask, at) for ask in asked]
         try:
-            known = self._look_up([draft for draft in drafts if isinstance(draft, _Begun)], at)
+            known = self._look_up([one for one in begun if isinstance(one, _Begun)], at)
         except Unavailable as away:
-            return [away if isinstance(draft, _Begun) else draft for draft in drafts]
-        answers = [_guarded(self._answer, draft, known) if isinstance(draft, _Begun) else draft for draft in drafts]
-        signed = [answer for answer in answers if isinstance(answer, _Signed)]
-        errors = self._check(signed)
-        errors |= self._record([one for one in signed if one.answer.responder not in errors], at)
-        return [self._finish(answer, errors, known) if isinstance(answer, _Signed) else answer for answer in answers]
+            return [away if isinstance(one, _Begun) else one for one in begun]
+        drafts = [_guarded(self._draft, one, known) if isinstance(one, _Begun) else one for one in begun]
+        signed = [_guarded(self._sign, one) if isinstance(one, _Draft) else one for one in drafts]
+        answered = [_guarded(self._assemble, one, known) if isinstance(one, _Signed) else one for one in signed]
+        made = [one for one in answered if isinstance(one, _Answered)]
+        errors = self._check(made)
+        errors |= self._record([one.answer for one in made if one.answer.responder not in errors], at)
+        return [self._finish(one, errors, known) if isinstance(one, _Answered) else one for one in answered]
 
     def _begin(self, ask: Ask, at: datetime) -> _Begun:
         query = parse_request(ask.request)
@@ -153,60 +169,65 @@ class OcspResponder:
     def _look_up(self, begun: Sequence[_Begun], at: datetime) -> _Known:
         """The statuses as they are now: a revocation committed before the request came is seen."""
         serials = {wanted.serial for one in begun for wanted in one.query.certificates}
-        if not serials:
-            return _Known(at, {}, {})
-        with self._database.read() as db:
-            # the versions before the statuses: should one change in between, the answer is newer than what it is filed under
-            versions = load_versions(db)
-            return _Known(at.replace(microsecond=0), versions, load_standings(db, serials))
+        return _Known(at.replace(microsecond=0), *(self._lookup.load(list(serials)) if serials else ({}, {})))
 
-    def _answer(self, begun: _Begun, known: _Known) -> bytes | _Signed:
-        responder, query = begun.responder, begun.query
+    def _draft(self, begun: _Begun, known: _Known) -> bytes | _Draft:
+        """What is to be signed, or the answer that was given a moment ago and may be given again."""
+        query, _, responder = begun
         version = known.versions[responder.authority_id]
         cached = None if query.nonce is not None else self._cache.get((responder.authority, _asked_for(query)))
         if cached is not None and self._is_fresh(cached, version, responder, known.at):
             return cached.response
         found = [_of_authority(known.standings.get(wanted.serial), responder) for wanted in query.certificates]
         statuses = [UNKNOWN if standing is None else standing.status for standing in found]
-        until = known.at + self._life
-        data = responder.form.build_data(query, statuses, this_update=known.at, next_update=until)
-        signature = sign(self._keys.key(responder.identity.key_label), data, responder.algorithm)
-        response = responder.form.build_response(data, signature)
-        self._lint_once(responder, query, statuses, response)
+        data = responder.form.build_data(query, statuses, this_update=known.at, next_update=known.at + self._life)
+        return _Draft(begun, version, statuses, found[0] if len(found) == 1 else None, data)
+
+    def _sign(self, draft: _Draft) -> _Signed:
+        responder = draft.begun.responder
+        return _Signed(draft, sign(self._keys.key(responder.identity.key_label), draft.data, responder.algorithm))
+
+    def _assemble(self, signed: _Signed, known: _Known) -> _Answered:
+        draft, signature = signed
+        query, actor, responder = draft.begun
+        response = responder.form.build_response(draft.data, signature)
+        self._lint_once(responder, query, draft.statuses, response)
         answer = Answer(
-            actor=begun.actor,
+            actor=actor,
             authority=responder.authority,
             authority_id=responder.authority_id,
             responder=responder.identity.serial,
-            status_version=version,
-            statuses=tuple((wanted.serial, status) for wanted, status in zip(query.certificates, statuses, strict=True)),
-            standing=found[0] if len(found) == 1 else None,
-            next_update=until,
+            status_version=draft.version,
+            statuses=tuple((wanted.serial, status) for wanted, status in zip(query.certificates, draft.statuses, strict=True)),
+            standing=draft.standing,
+            next_update=known.at + self._life,
             response=response,
         )
-        return _Signed(begun, data, signature, answer)
+        return _Answered(signed, answer)
 
-    def _check(self, signed: Sequence[_Signed]) -> dict[str, CondauError]:
-        """Verify one signature of each responder (docs/adr/0021); the error for those whose is wrong, by its serial."""
-        samples = {one.answer.responder: one for one in signed}
+    def _check(self, made: Sequence[_Answered]) -> dict[str, CondauError]:
+        """Verify one signature of each responder (docs/adr/0021); the error for those whose is wrong, by its serial number."""
+        samples = {one.answer.responder: one.signed for one in made}
         error = Unavailable("hsm", "the responder's public key does not verify what the token signed")
         return {responder: error for responder, one in samples.items() if not _verifies(one)}
 
-    def _record(self, signed: Sequence[_Signed], at: datetime) -> dict[str, CondauError]:
+    def _record(self, made: Sequence[Answer], at: datetime) -> dict[str, CondauError]:
         """Write all down in one transaction; if that fails, what their askers get, as :meth:`_check` says it."""
-        if not signed:
+        if not made:
             return {}
         try:
-            self._database.insert(*build_rows([one.answer for one in signed], at=at, keep_every=self._keep_every))
+            self._database.insert(*build_rows(made, at=at, keep_every=self._keep_every))
         except Unavailable as away:
-            return {one.answer.responder: away for one in signed}
+            return {one.responder: away for one in made}
         return {}
 
-    def _finish(self, signed: _Signed, errors: Mapping[str, CondauError], known: _Known) -> _Final:
-        answer, query = signed.answer, signed.begun.query
+    def _finish(self, made: _Answered, errors: Mapping[str, CondauError], known: _Known) -> _Final:
+        answer, query = made.answer, made.signed.draft.begun.query
         if answer.responder in errors:
             return errors[answer.responder]
-        if query.nonce is None and all(status.name != "unknown" for _, status in answer.statuses):  # issuing changes no version
+        if query.nonce is None and all(
+            status is not UNKNOWN for status in made.signed.draft.statuses
+        ):  # issuing changes no version
             cached = _Cached(answer.status_version, answer.responder, known.at, answer.response)
             self._remember((answer.authority, _asked_for(query)), cached)
         return answer.response
@@ -285,9 +306,9 @@ def _of_authority(standing: Standing | None, responder: _Responder) -> Standing 
 
 
 def _verifies(signed: _Signed) -> bool:
-    responder = signed.begun.responder
+    responder = signed.draft.begun.responder
     try:
-        verify(responder.public_key, signed.signature, signed.data, responder.algorithm)
+        verify(responder.public_key, signed.signature, signed.draft.data, responder.algorithm)
     except InvalidSignature:
         return False
     return True

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -118,6 +119,7 @@ def _extension(name: bytes, value: bytes) -> bytes:
     return tlv(SEQUENCE, name, tlv(OCTET_STRING, value))
 
 
+@lru_cache(maxsize=1024)
 def _time(at: datetime) -> bytes:
-    """GeneralizedTime, in whole seconds."""
+    """GeneralizedTime, in whole seconds; those of a batch are the same."""
     return tlv(GENERALIZED_TIME, at.astimezone(UTC).strftime("%Y%m%d%H%M%SZ").encode("ascii"))

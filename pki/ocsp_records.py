@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, cast
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import aliased
 
 from audit.log import Actor, entry
-from core.db import Row
+from core.db import Database, Row
+from core.raw_select import RawSelect
 from pki.models import Authority, Certificate, CertificateState, OcspEvidence, OcspRecord, StatusEvent
 from pki.ocsp_der import GOOD, UNKNOWN, Status
 
@@ -33,8 +33,7 @@ class Standing(NamedTuple):
     proved_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One response that was signed and that nobody has seen yet."""
 
     actor: Actor
@@ -51,14 +50,23 @@ class Answer:
     response: bytes
 
 
-def load_versions(db: Session) -> dict[int, int]:
-    """How the statuses of each authority stand; to be read before them, so that one that changes meanwhile is newer."""
-    return {row[0]: row[1] for row in db.execute(_VERSIONS)}
+class Lookup:
+    """The two questions to the database that every batch asks."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        dialect = database.engine.dialect
+        self._versions = RawSelect(sa.select(Authority.id, Authority.status_version), dialect)
+        self._standings = RawSelect(_build_standings(), dialect, key=Certificate.serial)
 
-def load_standings(db: Session, serials: Collection[str]) -> dict[str, Standing]:
-    """What is known of each certificate with one of these serial numbers that was ever begun."""
-    return {row[0]: _standing(row) for row in db.execute(_STANDINGS, {"serials": list(serials)})}
+    def load(self, serials: Sequence[str]) -> tuple[dict[int, int], dict[str, Standing]]:
+        """How the statuses of each authority stand, and what is known of each certificate with one of these serial numbers.
+
+        The versions are read first: should a status change in between, it is newer than the version it is taken to be of.
+        """
+        with self._database.look() as driver:
+            versions = {row[0]: row[1] for row in self._versions.fetch(driver)}
+            return versions, {row[0]: _standing(row) for row in self._standings.fetch(driver, serials)}
 
 
 def _standing(row: Sequence[Any]) -> Standing:
@@ -126,11 +134,6 @@ def _build_standings() -> sa.Select[Any]:
     changed = sa.select(sa.func.max(StatusEvent.version)).where(StatusEvent.certificate_id == Certificate.id).scalar_subquery()
     kept = aliased(OcspEvidence)
     known = (Certificate.state, Certificate.revoked_at, Certificate.revocation_reason, Certificate.invalidity_date)
-    query = sa.select(
+    return sa.select(
         Certificate.serial, Certificate.authority_id, Certificate.id, *known, changed, kept.status_version, kept.at
     ).outerjoin(kept, kept.id == newest)
-    return query.where(Certificate.serial.in_(sa.bindparam("serials", expanding=True)))
-
-
-_VERSIONS: Final = sa.select(Authority.id, Authority.status_version)
-_STANDINGS: Final = _build_standings()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final, NamedTuple
 
 from cryptography import x509
@@ -113,8 +112,7 @@ class CertId(NamedTuple):
     """As :func:`pki.certificates.format_serial` writes it; a client may ask for negative and for overlong ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class OcspQuery:
+class OcspQuery(NamedTuple):
     """What a client asks: at least one certificate, and perhaps a nonce to be echoed."""
 
     certificates: tuple[CertId, ...]
@@ -136,11 +134,13 @@ def parse_plain(der: bytes) -> OcspQuery | None:
     if found is None:
         return None
     end, whole = found.end(5), len(der)
-    spans = [(found.end(group), until) for group, until in ((1, whole), (2, whole), (3, end), (4, end), (6, end), (11, end))]
+    ends = [whole, whole, end, end, end, end]  # of the values whose lengths are groups 1, 2, 3, 4, 6 and 11
+    spans = [found.end(1), found.end(2), found.end(3), found.end(4), found.end(6), found.end(11)]
     nonce = found[18]
     if nonce is not None:
-        spans += [(found.end(group), whole) for group in (13, 14, 15, 16, 17)]
-    if any(der[begin - 1] != until - begin for begin, until in spans):
+        ends += [whole] * 5
+        spans += [found.end(13), found.end(14), found.end(15), found.end(16), found.end(17)]
+    if [der[begin - 1] + begin for begin in spans] != ends:
         return None
     _, name, key, name_256, key_256, _, serial = found.group(5, 7, 8, 9, 10, 11, 12)
     issuer = IssuerHash("sha1", name, key) if name is not None else IssuerHash("sha256", name_256, key_256)

@@ -229,12 +229,18 @@ class BrokenDatabase:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.engine = database.engine
         self.reads = self.inserts = True
 
     def read(self) -> Any:
         if not self.reads:
             raise Unavailable("database", "away")
         return self._database.read()
+
+    def look(self) -> Any:
+        if not self.reads:
+            raise Unavailable("database", "away")
+        return self._database.look()
 
     def insert(self, *rows: Any) -> None:
         if not self.inserts:
