@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 _Encode = Callable[[Any], Any]
+_NOTHING: Any = object()
 
 
 class RawInsert:
@@ -32,10 +33,12 @@ class RawInsert:
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         """The rows as ``executemany`` takes them; raises KeyError for a column without a value."""
-        encoded = []
-        for row in rows:
-            values = [row[name] for name in self._names]
-            for number, encoder in self._encoders:
-                values[number] = encoder(values[number])
-            encoded.append(tuple(values))
-        return encoded
+        encoded = [[row[name] for name in self._names] for row in rows]
+        for number, encoder in self._encoders:
+            last, told = _NOTHING, None
+            for values in encoded:
+                if values[number] is not last:  # rows of a batch share their moment, and encoding it costs more than the row
+                    last = values[number]
+                    told = encoder(last)
+                values[number] = told
+        return [tuple(values) for values in encoded]
