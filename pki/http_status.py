@@ -121,7 +121,7 @@ class CertificateStatus:
     @operation(
         roles=_READERS,
         summary="What was known of a certificate at a moment",
-        description="With the CRL that proves it, and every suspension, resumption and revocation up to then.",
+        description="With the CRL and the OCSP response that prove it, and every suspension, resumption and revocation up to then.",
         tag="certificates",
         query=StatusQuery,
         returns=StatusAtMoment,
