@@ -4,7 +4,8 @@
     digest = signer.digest(content)                                     # or whatever hashed the document
     attributes = signer.build_attributes(content_type=ID_DATA, message_digest=digest)
     signature = sign(key, attributes, signer.hash_algorithm)              # core.signatures
-    der = signer.build_signed_data(attributes, signature, content_type=ID_DATA, content=None, certificates=[certificate, *chain])
+    certificates = encode_certificates([certificate, *chain])
+    der = signer.build_signed_data(attributes, signature, content_type=ID_DATA, content=None, certificates=certificates)
     check_signed_data(der, certificate=certificate, message_digest=digest)
 
 A ``CmsSigner`` holds what is the same in everything one certificate signs, encoded once; making one costs about as much as
@@ -15,6 +16,7 @@ docs/adr/0020); what stays, and all that is read, is declared with ``cryptograph
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
@@ -45,6 +47,7 @@ _ECDSA = {"sha256": "1.2.840.10045.4.3.2", "sha384": "1.2.840.10045.4.3.3", "sha
 _ED25519 = "1.3.101.112"
 _RSASSA_PSS = "1.2.840.113549.1.1.10"
 _MGF1 = "1.2.840.113549.1.1.8"
+_SHAPES = 1000
 _VERSION_1, _VERSION_3 = integer(1), integer(3)
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     _DIGESTS[item.name]: item for item in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())
@@ -148,6 +151,7 @@ class CmsSigner:
         identifier = _pss(self.hash_algorithm) if self.pss else signature_algorithm(key, self.hash_algorithm.name)
         self._signature_algorithm = asn1.encode_der(identifier)
         self._identifier = tlv(SEQUENCE, certificate.issuer.public_bytes(), integer(certificate.serial_number))
+        self._checked_shapes: set[tuple[str, int, int, int]] = set()
         self._signing_certificate = _attribute(SIGNING_CERTIFICATE_V2, asn1.encode_der(_signing_certificate(certificate)))
 
     def digest(self, data: bytes) -> bytes:
@@ -176,13 +180,14 @@ class CmsSigner:
         *,
         content_type: str,
         content: bytes | None,
-        certificates: Sequence[x509.Certificate],
+        certificates: bytes = b"",
         timestamp: bytes | None = None,
     ) -> bytes:
         """The ContentInfo, DER.
 
-        ``attributes`` and ``signature`` as signed; ``content`` None makes it detached; ``certificates`` go in as a set (none:
-        the field is absent); ``timestamp``, a TimeStampToken over ``signature``, becomes an unsigned attribute (RFC 3161, A).
+        ``attributes`` and ``signature`` as signed; ``content`` None makes it detached; ``certificates`` as
+        :func:`encode_certificates` wrote them (empty: the field is absent); ``timestamp``, a TimeStampToken over ``signature``,
+        becomes an unsigned attribute (RFC 3161, A).
         """
         signer = tlv(
             SEQUENCE,
@@ -199,26 +204,34 @@ class CmsSigner:
             _VERSION_1 if content_type == ID_DATA else _VERSION_3,  # RFC 5652, 5.1
             tlv(SET, self._digest_algorithm),
             tlv(SEQUENCE, _oid(content_type), b"" if content is None else tlv(0xA0, tlv(OCTET_STRING, content))),
-            tlv(0xA0, *sorted(item.public_bytes(Encoding.DER) for item in certificates)) if certificates else b"",
+            certificates,
             tlv(SET, signer),
         )
         return tlv(SEQUENCE, _oid(ID_SIGNED_DATA), tlv(0xA0, signed))
 
-    def check(self, der: bytes, *, content_type: str) -> None:
-        """Read back a message with its content inside that :meth:`build_signed_data` made, as :func:`check_signed_data` does.
+    def check(self, der: bytes, attributes: bytes, signature: bytes, *, content: bytes, content_type: str) -> None:
+        """Check what :meth:`build_signed_data` made of these, the content inside.
 
-        The attributes must be, byte for byte, those made anew of the content that is read back, and the public key must verify
-        the signature over them. Raises ValueError saying which of these fails.
+        The public key must verify the signature over the attributes, and these must hold the digest of the content. Messages
+        whose parts are as long as those of an earlier one differ from it in nothing but these parts: the first of each shape is
+        read back by the declared decoder as :func:`check_signed_data` does it, and its lengths then stand for all of them.
+        Raises ValueError saying which of these fails.
         """
-        signed = asn1.decode_der(_ContentInfo, der).content
-        signer = _only_signer(signed)
-        if signed.content.octets is None or signed.content.type.dotted_string != content_type:
-            raise ValueError("the content is not inside")
-        attributes = asn1.encode_der(signer.signed_attributes)
-        digest = self.digest(signed.content.octets)
-        if attributes != self.build_attributes(content_type=content_type, message_digest=digest):
-            raise ValueError("the signed attributes are not those of the content that is inside")
-        _verify(self._public_key, signer.signature, attributes, self.hash_algorithm, pss=self.pss)
+        digest = self.digest(content)
+        if _attribute(MESSAGE_DIGEST, tlv(OCTET_STRING, digest)) not in attributes:
+            raise ValueError("the signed attributes do not hold the digest of the content")
+        _verify(self._public_key, signature, attributes, self.hash_algorithm, pss=self.pss)
+        shape = (content_type, len(der), len(content), len(signature))
+        if shape not in self._checked_shapes:
+            check_signed_data(der, certificate=self.certificate, message_digest=digest)
+            if len(self._checked_shapes) >= _SHAPES:
+                self._checked_shapes.clear()
+            self._checked_shapes.add(shape)
+
+
+def encode_certificates(certificates: Sequence[x509.Certificate]) -> bytes:
+    """The field of SignedData that holds ``certificates``, at least one, as a set."""
+    return tlv(0xA0, *sorted(item.public_bytes(Encoding.DER) for item in certificates))
 
 
 def signature_algorithm(key: object, hash_name: str) -> AlgorithmIdentifier:
@@ -309,7 +322,7 @@ def _time(at: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
 
 
 def _hash(data: bytes, hash_algorithm: hashes.HashAlgorithm) -> bytes:
-    return hashes.Hash.hash(hash_algorithm, data)
+    return hashlib.new(hash_algorithm.name, data).digest()
 
 
 _PSS = {name: asn1.encode_der(_pss(hash_algorithm)) for name, hash_algorithm in _HASHES.items()}

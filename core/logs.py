@@ -19,7 +19,6 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        each: Sequence[Mapping[str, Any]] = getattr(record, "each", ({},))
         common: dict[str, Any] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -29,7 +28,11 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             common["traceback"] = self.formatException(record.exc_info)
-        return "\n".join(_write({**common, **own}) for own in each)
+        each: Sequence[Mapping[str, Any]] | None = getattr(record, "each", None)
+        if each is None:
+            return _write(common)
+        start = _write(common)[:-1]
+        return "\n".join(f"{start}, {_write(own)[1:]}" for own in each)
 
 
 def configure_logs(level: int = logging.INFO) -> None:

@@ -173,16 +173,16 @@ def _try_to_finish(signed: _Signed, actor: Actor) -> _Unrecorded | Refusal:
 
 
 def _finish(signed: _Signed, actor: Actor) -> _Unrecorded:
-    """The TimeStampToken, read back and checked with the public key, and its rows; ValueError when the check fails."""
+    """The TimeStampToken, checked with the public key, and its rows; ValueError when the check fails."""
     key = signed.key
     timestamp = key.signer.build_signed_data(
         signed.attributes,
         signed.signature,
         content_type=ID_TST_INFO,
         content=signed.info,
-        certificates=key.certificates if signed.query.certificates_wanted else (),
+        certificates=key.certificates if signed.query.certificates_wanted else b"",
     )
-    key.signer.check(timestamp, content_type=ID_TST_INFO)
+    key.signer.check(timestamp, signed.attributes, signed.signature, content=signed.info, content_type=ID_TST_INFO)
     return _Unrecorded(timestamp, _rows(signed, actor, timestamp))
 
 

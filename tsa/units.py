@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from cryptography import x509
 from sqlalchemy.orm import Session
 
-from core.cms import CmsSigner
+from core.cms import CmsSigner, encode_certificates
 from core.db import Database
 from core.errors import NotFound, Rejected, Unavailable
 from core.settings import TsaConfig, TsaUnitConfig
@@ -40,8 +40,8 @@ class UnitKey:
     key: PrivateKey
     signer: CmsSigner
     info: TstInfoBuilder
-    certificates: tuple[x509.Certificate, ...]
-    """What a client needs to reach its trust anchor, and not that anchor itself (RFC 5652, 5.1)."""
+    certificates: bytes
+    """For SignedData: what a client needs to reach its trust anchor, and not that anchor itself (RFC 5652, 5.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class TimestampUnits:
             accuracy_milliseconds=self._accuracy_milliseconds,
             qualified=unit.qualified,
         )
-        chain = (certificate, *identity.chain[:-1])
+        chain = encode_certificates((certificate, *identity.chain[:-1]))
         return UnitKey(unit.name, unit.policy, identity, key, CmsSigner(certificate, pss=unit.pss), info, chain)
 
 
