@@ -28,7 +28,7 @@ from tsa import http as tsa
 from verifier import http as verifier
 from web import problems
 from web.access import ApiKeys, Shell
-from web.express_shell import ExpressShell
+from web.express_shell import ExpressService, ExpressShell
 from web.health import Liveness, Ready
 from web.metrics import MetricsText, OpenMetricsText
 from web.openapi import build_openapi, endpoints_of
@@ -166,6 +166,9 @@ def create_app(services: Services) -> App:
 
 
 def create_express(services: Services) -> ExpressShell:
-    """What answers on the express lane."""
-    rooms = [tsa.ExpressTimestamps(reception=services.reception)]
+    """What answers on the express lane: time-stamps and OCSP."""
+    rooms: list[ExpressService] = [
+        tsa.ExpressTimestamps(reception=services.reception),
+        ocsp.ExpressOcsp(responder=services.ocsp),
+    ]
     return ExpressShell(services=rooms, access=ApiKeys(database=services.database))

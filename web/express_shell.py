@@ -15,6 +15,7 @@ from core.errors import CondauError
 from web import problems
 from web.access import ApiKeys, choose_request_id, log_requests, request_fields
 from web.express import ExpressRequest, Head, answer_start, encode_answer
+from web.operation import Audience
 
 _SAFETY: Final = {"X-Content-Type-Options": "nosniff"}
 
@@ -34,6 +35,10 @@ class ExpressService(Protocol):
     @property
     def reply_type(self) -> str:
         """The media type of what :meth:`answer_calls` gives."""
+
+    @property
+    def audience(self) -> Audience:
+        """Who may call; of the public no key is looked at."""
 
     def takes(self, path: str, kind: str) -> bool:
         """Whether a request to ``path`` with a body of media type ``kind`` (as sent) is for this room; always the same."""
@@ -70,7 +75,7 @@ class ExpressShell:
 
     def _answer_for(self, service: ExpressService, requests: Sequence[ExpressRequest], *, keep: bool) -> list[bytes]:
         began = time.perf_counter()
-        callers = [self._identify(request.head) for request in requests]
+        callers = [self._identify(service.audience, request.head) for request in requests]
         calls = [
             Call(request.head.path, request.body, caller, request.peer)
             for request, (caller, _) in zip(requests, callers, strict=True)
@@ -97,11 +102,12 @@ class ExpressShell:
         log_requests(lines)
         return answers
 
-    def _identify(self, head: Head) -> tuple[Actor | CondauError, str]:
+    def _identify(self, audience: Audience, head: Head) -> tuple[Actor | CondauError, str]:
         """Who asks, or why nobody may know, and the id of the request."""
         request_id = choose_request_id(head.headers.get("x-request-id"))
+        key = None if audience is Audience.PUBLIC else head.headers.get("authorization")
         try:
-            return self._access.identify(head.headers.get("authorization"), request_id), request_id
+            return self._access.identify(key, request_id), request_id
         except CondauError as error:
             return error, request_id
 

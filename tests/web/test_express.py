@@ -17,12 +17,14 @@ from core.logs import JsonLines
 from web.access import ApiKeys
 from web.express import ExpressRequest, Head, HeadReader
 from web.express_shell import Call, ExpressShell
+from web.operation import OPEN, PUBLIC, Audience
 
 GOOD = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\nabc"
 
 
 class Service:
     reply_type = "a/reply"
+    audience: Audience = OPEN
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -124,6 +126,16 @@ def parse(answer: bytes) -> tuple[int, Message, bytes]:
     read = message_from_bytes(fields)
     assert int(read["Content-Length"]) == len(body)
     return int(start.split()[1]), read, body
+
+
+def test_of_the_public_no_key_is_looked_at(database: Database) -> None:
+    """As on the general way: a wrong key is no reason to refuse what is for everybody."""
+    service = Service()
+    service.audience = PUBLIC
+    shell = ExpressShell(services=[service], access=ApiKeys(database=database))
+    (answer,) = shell.answer([ExpressRequest(head(authorization="Bearer nobody"), b"abc", "10.0.0.1")], keep=True)
+    assert parse(answer)[0] == 200
+    assert [(call.actor.name, call.actor.role) for call in service.calls] == [("anonymous", "public")]
 
 
 def test_each_gets_its_own_answer_and_a_key_that_is_not_known_gets_none(
