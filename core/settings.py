@@ -153,6 +153,10 @@ class TsaConfig:
     """The stated accuracy; ETSI EN 319 421 allows at most 1 s."""
     clock: ClockConfig = field(default_factory=ClockConfig)
     limits: TsaLimits = field(default_factory=TsaLimits)
+    operator: str = ""
+    """The organisation that runs the service, as the policy statement names it (ETSI EN 319 421, 6.1)."""
+    contact: str = ""
+    """How it is reached, as the policy statement says it: an address, a telephone number, an e-mail address; one line."""
     organization_identifier: str = ""
     """organizationIdentifier in the units' names, such as ``VATVN-0100000000`` or ``MD:VN-H26`` (ETSI EN 319 412-1, 5.1.4)."""
     units: tuple[TsaUnitConfig, ...] = ()
