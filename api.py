@@ -18,6 +18,7 @@ from pki import http as pki
 from pki import http_domains as domains
 from pki import http_enrolment as enrolment
 from pki import http_inventory as inventory
+from pki import http_ocsp as ocsp
 from pki import http_profiles
 from pki import http_status as status
 from registry import http as registry
@@ -27,7 +28,7 @@ from tsa import http as tsa
 from verifier import http as verifier
 from web import problems
 from web.access import ApiKeys, Shell
-from web.express_shell import ExpressShell
+from web.express_shell import ExpressService, ExpressShell
 from web.health import Liveness, Ready
 from web.metrics import MetricsText, OpenMetricsText
 from web.openapi import build_openapi, endpoints_of
@@ -46,8 +47,8 @@ def route_table(services: Services) -> Routes:
         ("/tsa", tsa.Timestamps(reception=services.reception)),
         ("/tsa/policy", tsa.PolicyPage(config=services.config)),
         ("/tsa/{unit}", tsa.UnitTimestamps(reception=services.reception)),
-        ("/ocsp", status.OcspPost(responder=services.ocsp)),
-        ("/ocsp/{request:path}", status.OcspGet(responder=services.ocsp, now=services.now)),
+        ("/ocsp", ocsp.OcspPost(responder=services.ocsp)),
+        ("/ocsp/{request:path}", ocsp.OcspGet(responder=services.ocsp, now=services.now)),
         ("/crl/{file}", status.CrlFile(publisher=services.crl)),
         ("/crl/{file}/{part}", status.CrlPartFile(publisher=services.crl)),
         ("/v1/crls/{authority}", status.CrlArchive(publisher=services.crl)),
@@ -165,5 +166,9 @@ def create_app(services: Services) -> App:
 
 
 def create_express(services: Services) -> ExpressShell:
-    """What answers on the express lane: time-stamps."""
-    return ExpressShell(service=tsa.ExpressTimestamps(reception=services.reception), access=ApiKeys(database=services.database))
+    """What answers on the express lane: time-stamps and OCSP."""
+    rooms: list[ExpressService] = [
+        tsa.ExpressTimestamps(reception=services.reception),
+        ocsp.ExpressOcsp(responder=services.ocsp),
+    ]
+    return ExpressShell(services=rooms, access=ApiKeys(database=services.database))

@@ -41,6 +41,7 @@ from registry.clients import Clients
 from signer.service import Signer
 from tsa.authority import TimestampAuthority
 from tsa.clock import TrustedClock, build_sources
+from tsa.clock_events import ClockEvents
 from tsa.limits import Limits
 from tsa.reception import Reception
 from tsa.succession import Succession
@@ -158,7 +159,10 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
     token = Token(config.hsm)
     crl = CrlPublisher(database=database, keys=token, now=now, config=config)
     clock = TrustedClock(
-        sources=build_sources(config.tsa.clock), config=config.tsa.clock, accuracy_milliseconds=config.tsa.accuracy_milliseconds
+        sources=build_sources(config.tsa.clock),
+        config=config.tsa.clock,
+        accuracy_milliseconds=config.tsa.accuracy_milliseconds,
+        events=ClockEvents(database=database, now=now),
     )
     tsa = TimestampAuthority(
         database=database, keys=token, now=clock.now, config=config.tsa, at_once=config.hsm.sessions, metrics=metrics

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import base64
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -40,6 +42,7 @@ def add_commands(commands: Any) -> None:
     command = commands.add_parser("status", help="what was known of a certificate at a moment, with its history")
     command.add_argument("serial", help="the serial number in hex")
     command.add_argument("--at", type=_moment, metavar="TIME", help="such as 2026-01-31T08:00:00+07:00 (default: now)")
+    command.add_argument("--proofs", type=Path, metavar="FOLDER", help="write the CRL and the OCSP response that prove it there")
     command.set_defaults(run=_status)
 
     command = commands.add_parser("receipt", help="the receipt of a revocation: how long it took to become visible")
@@ -124,7 +127,13 @@ def _resume(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     services = open_services()
     found = services.history.status(options.serial, options.at)
-    print(found.model_dump_json(indent=2, exclude={"evidence": {"crl"}}))
+    print(found.model_dump_json(indent=2, exclude={"evidence": {"crl"}, "ocsp": {"response"}}))
+    if options.proofs is not None:
+        options.proofs.mkdir(parents=True, exist_ok=True)
+        if found.evidence is not None:
+            (options.proofs / f"{found.serial}.crl").write_bytes(base64.b64decode(found.evidence.crl))
+        if found.ocsp is not None:
+            (options.proofs / f"{found.serial}.ocsp").write_bytes(base64.b64decode(found.ocsp.response))
     services.close()
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -62,7 +63,10 @@ class Server(BaseApplication):
         configure_logs()
         self._services = build(self._config, metrics=Metrics(self._metrics_folder))
         self.express = create_express(self._services)
-        return create_app(self._services)
+        app = create_app(self._services)
+        gc.collect()
+        gc.freeze()  # what is there now stays: to look through it again and again would only make requests wait
+        return app
 
     def _begin_housekeeping(self, _worker: Worker) -> None:
         assert self._services is not None  # noqa: S101 - gunicorn calls load() first

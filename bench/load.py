@@ -1,4 +1,4 @@
-"""Clients that sign, stamp and issue as fast as they are answered, and remember what was acknowledged."""
+"""Clients that sign, stamp, issue and ask OCSP as fast as they are answered, and remember what was acknowledged."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import ocsp
 from rfc3161_client import TimestampRequestBuilder, decode_timestamp_response
 
 from tests.service import Service
@@ -58,14 +59,15 @@ class Tally:
 
 
 class Load:
-    """``clients`` threads in turn signing a PDF, stamping, and issuing from a CSR, each on a connection it keeps."""
+    """``clients`` threads in turn signing a PDF, stamping, issuing from a CSR, and asking OCSP, each on a connection it keeps."""
 
     def __init__(self, service: Service, *, clients: int = 8) -> None:
         self.tally = Tally()
         self._service = service
         self._stop = threading.Event()
         self._keys = {name: service.api_key(name) for name in ("client", "admin")}
-        kinds: list[Callable[[Connection], None]] = [self._sign, self._stamp, self._issue]
+        self._issuing, self._root = _authority(service, "issuing"), _authority(service, "root")
+        kinds: list[Callable[[Connection], None]] = [self._sign, self._stamp, self._issue, self._ask]
         self._threads = [
             threading.Thread(target=self._run, args=(kinds[number % len(kinds)],), daemon=True) for number in range(clients)
         ]
@@ -115,6 +117,17 @@ class Load:
         status, body, took = connection.post(path, make_csr(), headers)
         self.tally.answered("issue", status, took, json.loads(body)["serial"] if status == 201 else None)
 
+    def _ask(self, connection: Connection) -> None:
+        request_id = uuid.uuid4().hex
+        builder = ocsp.OCSPRequestBuilder().add_certificate(self._issuing, self._root, hashes.SHA256())
+        request = builder.add_extension(x509.OCSPNonce(uuid.uuid4().bytes), critical=False).build()
+        headers = {"Content-Type": "application/ocsp-request", "X-Request-Id": request_id}
+        status, body, took = connection.post("/ocsp", request.public_bytes(serialization.Encoding.DER), headers)
+        if status == 200:
+            good = ocsp.load_der_ocsp_response(body).certificate_status is ocsp.OCSPCertStatus.GOOD
+            status = 200 if good else 500
+        self.tally.answered("ask", status, took, request_id if status == 200 else None)
+
     def _headers(self, key: str, kind: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._keys[key]}", "Content-Type": kind}
 
@@ -141,6 +154,10 @@ class Connection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _authority(service: Service, name: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(service.request("GET", f"/ca/{name}.pem").body)
 
 
 def make_csr() -> bytes:

@@ -17,11 +17,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
+from audit.log import AuditEntry
 from bench.load import Load, Tally
 from core.config import parse_config
 from core.db import Database
@@ -100,12 +102,21 @@ def findings(service: Service, tally: Tally) -> list[str]:
                 found.append(f"{kind}: {len(lost)} acknowledged and not in the database: {lost[:3]}")
             if len(set(acknowledged)) != len(acknowledged):
                 found.append(f"{kind}: a serial was given twice")
+        told = set(_recorded_answers(db))
+        if lost := [one for one in tally.acknowledged["ask"] if one not in told]:
+            found.append(f"ask: {len(lost)} OCSP answers given and not in the audit log: {lost[:3]}")
         for table in (Signature, Certificate, Crl):
             undecided = db.scalar(sa.select(sa.func.count()).select_from(table).where(table.state == "intended"))
             if undecided:
                 found.append(f"{table.__tablename__}: {undecided} undecided after reconcile")
     database.close()
     return found
+
+
+def _recorded_answers(db: Session) -> Iterator[str]:
+    """The ids of the requests whose OCSP answers are in the audit log."""
+    for entry in db.scalars(sa.select(AuditEntry).where(AuditEntry.action == "ocsp.respond")):
+        yield from entry.detail.get("requests", [entry.request_id])
 
 
 def calm(service: Service, seconds: float, *, clients: int = 8) -> Tally:

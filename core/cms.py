@@ -4,16 +4,19 @@
     digest = signer.digest(content)                                     # or whatever hashed the document
     attributes = signer.build_attributes(content_type=ID_DATA, message_digest=digest)
     signature = sign(key, attributes, signer.hash_algorithm)              # core.signatures
-    der = signer.build_signed_data(attributes, signature, content_type=ID_DATA, content=None, certificates=[certificate, *chain])
+    certificates = encode_certificates([certificate, *chain])
+    der = signer.build_signed_data(attributes, signature, content_type=ID_DATA, content=None, certificates=certificates)
     check_signed_data(der, certificate=certificate, message_digest=digest)
 
 A ``CmsSigner`` holds what is the same in everything one certificate signs, encoded once; making one costs about as much as
-building one message, so a hot path keeps it. Everything is declared with ``cryptography.hazmat.asn1`` (see
-docs/adr/0003-der-by-cryptography-asn1.md); a SET OF is sorted by the encoder, as DER wants.
+building several messages, so a hot path keeps it. What changes from message to message is put together from bytes (core/der.py,
+docs/adr/0020); what stays, and all that is read, is declared with ``cryptography.hazmat.asn1`` (docs/adr/0003).
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
@@ -23,8 +26,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ObjectIdentifier
 
+from core.der import OCTET_STRING, SEQUENCE, SET, integer, set_of, tlv
 from core.signatures import fitting_hash, verify
 
 ID_DATA = "1.2.840.113549.1.7.1"
@@ -42,6 +47,8 @@ _ECDSA = {"sha256": "1.2.840.10045.4.3.2", "sha384": "1.2.840.10045.4.3.3", "sha
 _ED25519 = "1.3.101.112"
 _RSASSA_PSS = "1.2.840.113549.1.1.10"
 _MGF1 = "1.2.840.113549.1.1.8"
+_SHAPES = 1000
+_VERSION_1, _VERSION_3 = integer(1), integer(3)
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     _DIGESTS[item.name]: item for item in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())
 }
@@ -89,24 +96,7 @@ class _SigningCertificateV2:
 
 
 @asn1.sequence
-class _IssuerAndSerial:
-    issuer: asn1.TLV
-    serial: int
-
-
-@asn1.sequence
-class _SignerInfo:
-    version: int
-    identifier: asn1.TLV
-    digest_algorithm: asn1.TLV
-    signed_attributes: asn1.TLV  # [0] IMPLICIT, spliced in as the very bytes that were signed
-    signature_algorithm: asn1.TLV
-    signature: bytes
-    unsigned_attributes: Annotated[asn1.SetOf[Attribute] | None, asn1.Implicit(1)]
-
-
-@asn1.sequence
-class _SignerInfoRead:  # the same, taken apart as far as it is checked
+class _SignerInfo:  # as far as it is checked
     version: int
     identifier: asn1.TLV
     digest_algorithm: AlgorithmIdentifier
@@ -149,20 +139,20 @@ class CmsSigner:
         Raises ValueError for another hash, another kind of key, and Ed25519 with a hash other than SHA-512 (RFC 8419, 3.1).
         """
         self.certificate = certificate
-        key = certificate.public_key()
+        self._public_key = key = certificate.public_key()
         self.hash_algorithm = hash_algorithm or fitting_hash(key)
         if self.hash_algorithm.name not in _DIGESTS:
             raise ValueError(f"{self.hash_algorithm.name} is not a hash this builder signs with: take SHA-256, SHA-384 or SHA-512")
         # RFC 5754, 2: SHA-2 identifiers are written with absent parameters
-        self._digest_algorithm = _tlv(
+        self._digest_algorithm = asn1.encode_der(
             AlgorithmIdentifier(algorithm=ObjectIdentifier(_DIGESTS[self.hash_algorithm.name]), parameters=None)
         )
         self.pss = pss and isinstance(key, rsa.RSAPublicKey)
         identifier = _pss(self.hash_algorithm) if self.pss else signature_algorithm(key, self.hash_algorithm.name)
-        self._signature_algorithm = _tlv(identifier)
-        issuer = asn1.decode_der(asn1.TLV, certificate.issuer.public_bytes())
-        self._identifier = _tlv(_IssuerAndSerial(issuer=issuer, serial=certificate.serial_number))
-        self._signing_certificate = _attribute(SIGNING_CERTIFICATE_V2, _signing_certificate(certificate))
+        self._signature_algorithm = asn1.encode_der(identifier)
+        self._identifier = tlv(SEQUENCE, certificate.issuer.public_bytes(), integer(certificate.serial_number))
+        self._checked_shapes: set[tuple[str, int, int, int]] = set()
+        self._signing_certificate = _attribute(SIGNING_CERTIFICATE_V2, asn1.encode_der(_signing_certificate(certificate)))
 
     def digest(self, data: bytes) -> bytes:
         """The hash of ``data`` with this signer's algorithm: the message digest of a content held in memory."""
@@ -175,13 +165,13 @@ class CmsSigner:
         (PAdES keeps it out: ETSI EN 319 142-1, 6.3).
         """
         attributes = [
-            _attribute(CONTENT_TYPE, ObjectIdentifier(content_type)),
-            _attribute(MESSAGE_DIGEST, message_digest),
+            _attribute(CONTENT_TYPE, _oid(content_type)),
+            _attribute(MESSAGE_DIGEST, tlv(OCTET_STRING, message_digest)),
             self._signing_certificate,
         ]
         if signing_time is not None:
-            attributes.append(_attribute(SIGNING_TIME, _time(signing_time)))
-        return asn1.encode_der(asn1.SetOf(attributes))
+            attributes.append(_attribute(SIGNING_TIME, asn1.encode_der(_time(signing_time))))
+        return set_of(attributes)
 
     def build_signed_data(
         self,
@@ -190,35 +180,58 @@ class CmsSigner:
         *,
         content_type: str,
         content: bytes | None,
-        certificates: Sequence[x509.Certificate],
+        certificates: bytes = b"",
         timestamp: bytes | None = None,
     ) -> bytes:
         """The ContentInfo, DER.
 
-        ``attributes`` and ``signature`` as signed; ``content`` None makes it detached; ``certificates`` go in as a set (none:
-        the field is absent); ``timestamp``, a TimeStampToken over ``signature``, becomes an unsigned attribute (RFC 3161, A).
+        ``attributes`` and ``signature`` as signed; ``content`` None makes it detached; ``certificates`` as
+        :func:`encode_certificates` wrote them (empty: the field is absent); ``timestamp``, a TimeStampToken over ``signature``,
+        becomes an unsigned attribute (RFC 3161, A).
         """
-        unsigned = None
-        if timestamp is not None:
-            token = asn1.decode_der(asn1.TLV, timestamp)
-            unsigned = asn1.SetOf([Attribute(type=ObjectIdentifier(TIMESTAMP_TOKEN), values=asn1.SetOf([token]))])
-        signer = _SignerInfo(
-            version=1,
-            identifier=self._identifier,
-            digest_algorithm=self._digest_algorithm,
-            signed_attributes=asn1.decode_der(asn1.TLV, b"\xa0" + attributes[1:]),
-            signature_algorithm=self._signature_algorithm,
-            signature=signature,
-            unsigned_attributes=unsigned,
+        signer = tlv(
+            SEQUENCE,
+            _VERSION_1,
+            self._identifier,
+            self._digest_algorithm,
+            b"\xa0" + attributes[1:],  # the very bytes that were signed, under [0] IMPLICIT
+            self._signature_algorithm,
+            tlv(OCTET_STRING, signature),
+            b"" if timestamp is None else tlv(0xA1, _attribute(TIMESTAMP_TOKEN, timestamp)),
         )
-        signed = _SignedData(
-            version=1 if content_type == ID_DATA else 3,  # RFC 5652, 5.1
-            digest_algorithms=asn1.SetOf([self._digest_algorithm]),
-            content=_Content(type=ObjectIdentifier(content_type), octets=content),
-            certificates=asn1.SetOf(list(certificates)) if certificates else None,
-            signers=asn1.SetOf([_tlv(signer)]),
+        signed = tlv(
+            SEQUENCE,
+            _VERSION_1 if content_type == ID_DATA else _VERSION_3,  # RFC 5652, 5.1
+            tlv(SET, self._digest_algorithm),
+            tlv(SEQUENCE, _oid(content_type), b"" if content is None else tlv(0xA0, tlv(OCTET_STRING, content))),
+            certificates,
+            tlv(SET, signer),
         )
-        return asn1.encode_der(_ContentInfo(type=ObjectIdentifier(ID_SIGNED_DATA), content=signed))
+        return tlv(SEQUENCE, _oid(ID_SIGNED_DATA), tlv(0xA0, signed))
+
+    def check(self, der: bytes, attributes: bytes, signature: bytes, *, content: bytes, content_type: str) -> None:
+        """Check what :meth:`build_signed_data` made of these, the content inside.
+
+        The public key must verify the signature over the attributes, and these must hold the digest of the content. Messages
+        whose parts are as long as those of an earlier one differ from it in nothing but these parts: the first of each shape is
+        read back by the declared decoder as :func:`check_signed_data` does it, and its lengths then stand for all of them.
+        Raises ValueError saying which of these fails.
+        """
+        digest = self.digest(content)
+        if _attribute(MESSAGE_DIGEST, tlv(OCTET_STRING, digest)) not in attributes:
+            raise ValueError("the signed attributes do not hold the digest of the content")
+        _verify(self._public_key, signature, attributes, self.hash_algorithm, pss=self.pss)
+        shape = (content_type, len(der), len(content), len(signature))
+        if shape not in self._checked_shapes:
+            check_signed_data(der, certificate=self.certificate, message_digest=digest)
+            if len(self._checked_shapes) >= _SHAPES:
+                self._checked_shapes.clear()
+            self._checked_shapes.add(shape)
+
+
+def encode_certificates(certificates: Sequence[x509.Certificate]) -> bytes:
+    """The field of SignedData that holds ``certificates``, at least one, as a set."""
+    return tlv(0xA0, *sorted(item.public_bytes(Encoding.DER) for item in certificates))
 
 
 def signature_algorithm(key: object, hash_name: str) -> AlgorithmIdentifier:
@@ -253,10 +266,7 @@ def check_signed_data(der: bytes, *, certificate: x509.Certificate, message_dige
     Raises ValueError saying which of these fails.
     """
     signed = asn1.decode_der(_ContentInfo, der).content
-    signers = signed.signers.as_list()
-    if len(signers) != 1:
-        raise ValueError("not exactly one signer")
-    signer = signers[0].parse(_SignerInfoRead)
+    signer = _only_signer(signed)
     values = {item.type.dotted_string: item.values.as_list() for item in signer.signed_attributes.as_list()}
     expected = {
         CONTENT_TYPE: asn1.encode_der(signed.content.type),
@@ -270,8 +280,20 @@ def check_signed_data(der: bytes, *, certificate: x509.Certificate, message_dige
     if signed.content.octets is not None and _hash(signed.content.octets, hash_algorithm) != message_digest:
         raise ValueError("the content is not what was digested")
     pss = asn1.encode_der(signer.signature_algorithm) == _PSS[signer.digest_algorithm.algorithm.dotted_string]
+    _verify(certificate.public_key(), signer.signature, asn1.encode_der(signer.signed_attributes), hash_algorithm, pss=pss)
+
+
+def _only_signer(signed: _SignedData) -> _SignerInfo:
+    signers = signed.signers.as_list()
+    if len(signers) != 1:
+        raise ValueError("not exactly one signer")
+    signer: _SignerInfo = signers[0].parse(_SignerInfo)
+    return signer
+
+
+def _verify(key: object, signature: bytes, data: bytes, hash_algorithm: hashes.HashAlgorithm, *, pss: bool) -> None:
     try:
-        verify(certificate.public_key(), signer.signature, asn1.encode_der(signer.signed_attributes), hash_algorithm, pss=pss)
+        verify(key, signature, data, hash_algorithm, pss=pss)
     except InvalidSignature as error:
         raise ValueError("the certificate's public key does not verify the signature") from error
 
@@ -280,8 +302,14 @@ def _signing_certificate(certificate: x509.Certificate) -> _SigningCertificateV2
     return _SigningCertificateV2(certificates=[_EssCertIdV2(hash=certificate.fingerprint(hashes.SHA256()))])
 
 
-def _attribute(name: str, value: object) -> asn1.TLV:
-    return _tlv(Attribute(type=ObjectIdentifier(name), values=asn1.SetOf([_tlv(value)])))
+def _attribute(name: str, value: bytes) -> bytes:
+    return tlv(SEQUENCE, _oid(name), tlv(SET, value))
+
+
+@functools.cache
+def _oid(name: str) -> bytes:
+    """OBJECT IDENTIFIER, DER; only for the few that are written here."""
+    return asn1.encode_der(ObjectIdentifier(name))
 
 
 def _tlv(value: object) -> asn1.TLV:
@@ -294,7 +322,7 @@ def _time(at: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
 
 
 def _hash(data: bytes, hash_algorithm: hashes.HashAlgorithm) -> bytes:
-    return hashes.Hash.hash(hash_algorithm, data)
+    return hashlib.new(hash_algorithm.name, data).digest()
 
 
 _PSS = {name: asn1.encode_der(_pss(hash_algorithm)) for name, hash_algorithm in _HASHES.items()}

@@ -71,6 +71,7 @@ def _ranges(config: Config) -> tuple[tuple[str, int, int, int, str], ...]:
             pki.ocsp_minutes * 30,
             ": half of pki.ocsp_minutes",
         ),
+        ("pki.ocsp_evidence_hours", pki.ocsp_evidence_hours, 0, 24 * 366, ""),
         ("pki.offline_crl_days", pki.offline_crl_days, 1, 366, ""),
         ("pki.restore_gap", pki.restore_gap, 1, 1_000_000_000, ""),
         ("pki.backup_hours", pki.backup_hours, 1, 24 * 365, ""),
@@ -90,6 +91,9 @@ def _check_tsa(tsa: TsaConfig, *, development: bool) -> None:
             "tsa.organization_identifier",
             "is like VATVN-0100000000, or MD:VN-H26 by a scheme of the country's own (EN 319 412-1, 5.1.4)",
         )
+    for name, value in (("operator", tsa.operator), ("contact", tsa.contact)):
+        if len(value) > 200 or not value.isprintable() or "|" in value:
+            raise Rejected(f"tsa.{name}", "is one line of 200 characters at most, without |")
     _check_units(tsa.units)
     _check_limits(tsa.limits)
     _check_clock(tsa.clock, development=development)

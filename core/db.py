@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.errors import Unavailable
+from core.raw_insert import RawInsert
 
 Record = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 """A surrogate key: 64 bits wherever the database has them (SQLite counts up only in its INTEGER)."""
@@ -38,10 +39,24 @@ class Moment(sa.TypeDecorator[datetime]):
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
+    def bind_processor(self, dialect: Dialect) -> Callable[[datetime | None], object]:
+        """For SQLite the text that SQLAlchemy writes too, by the shortest way: every record of a time-stamp takes it twice."""
+        if dialect.name == "sqlite":
+            return _sqlite_text
+        return cast("Callable[[datetime | None], object]", super().bind_processor(dialect))
+
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _sqlite_text(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise ValueError("a naive datetime has no place in the database")
+    return value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
 
 
 class Base(DeclarativeBase):
@@ -59,9 +74,12 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: Moment(), dict[str, Any]: sa.JSON()}  # noqa: RUF012 - SQLAlchemy reads it off the class
 
 
-Row = tuple[sa.Insert, dict[str, Any]]
-"""An INSERT, made once per table, and the values of one row."""
+Row = tuple[sa.Insert, Mapping[str, Any]]
+"""An INSERT, made once per table, and the values of one row: all columns but the surrogate key."""
 _ASK_AGAIN = 0.0003
+_WAL_PAGES = 8000
+"""After how many pages (32 MB) SQLite copies its log into the database. Serial numbers are random, so one page of their index
+takes many rows before it is copied; and whoever commits the last of these pages waits for it, which is to happen rarely."""
 
 
 class _Waiting:
@@ -89,6 +107,7 @@ class Database:
         self._turn = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._waiting_lock = threading.Lock()
+        self._raw_inserts: dict[sa.Insert, RawInsert] = {}
         self.committed: Callable[[int, float], None] = lambda _groups, _seconds: None
         """Told of every commit of :meth:`insert`: how many groups of rows shared it, and the seconds it took."""
         if self.is_sqlite:
@@ -99,12 +118,27 @@ class Database:
             patience = {"options": f"-c lock_timeout={int(busy_seconds * 1000)}", "connect_timeout": 5}
             self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=pool_size, connect_args=patience)
         self._writer = self.engine.execution_options(condau_write=True)
+        driver: Any = self.engine.dialect.loaded_dbapi
+        self._driver_errors = (driver.OperationalError, driver.InterfaceError)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session whose changes are thrown away; on SQLite it never waits for a writer."""
         with _typed_outage(), Session(self.engine, expire_on_commit=False) as db:
             yield db
+
+    @contextmanager
+    def look(self) -> Iterator[Any]:
+        """The driver's own connection, for reading what needs no snapshot around it (:class:`core.raw_select.RawSelect`).
+
+        A session costs twenty times as much as a lookup by key.
+        """
+        with _typed_outage(), self.engine.connect() as connection:
+            try:
+                yield connection.connection.driver_connection
+            except self._driver_errors as error:
+                connection.invalidate()
+                raise Unavailable("database", "the database cannot take this at the moment") from error
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -157,16 +191,17 @@ class Database:
     def _insert_together(self, batch: Sequence[_Waiting]) -> None:
         try:
             with _typed_outage(), self._writer.begin() as connection:
-                by_statement: dict[sa.Insert, list[dict[str, Any]]] = {}
+                by_statement: dict[sa.Insert, list[Mapping[str, Any]]] = {}
                 for one in batch:
                     for statement, values in one.rows:
                         by_statement.setdefault(statement, []).append(values)
                 for statement, listed in by_statement.items():
-                    connection.execute(statement, listed)
+                    raw = self._raw_insert(statement)
+                    connection.exec_driver_sql(raw.sql, raw.encode(listed))
         except Unavailable as error:
             for one in batch:
                 one.error = error
-        except SQLAlchemyError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is: whose rows are not there must be told so
             if len(batch) == 1:
                 batch[0].error = error
             else:
@@ -174,6 +209,12 @@ class Database:
                     self._insert_together([one])
         for one in batch:
             one.done = True
+
+    def _raw_insert(self, statement: sa.Insert) -> RawInsert:
+        raw = self._raw_inserts.get(statement)
+        if raw is None:
+            raw = self._raw_inserts[statement] = RawInsert(cast("sa.Table", statement.table), self.engine.dialect)
+        return raw
 
     @contextmanager
     def _my_turn(self, instead_of_giving_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
@@ -231,6 +272,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> N
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
     cursor.close()
 
 

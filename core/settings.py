@@ -80,6 +80,9 @@ class PkiConfig:
     """From an OCSP response's thisUpdate to its nextUpdate."""
     ocsp_cache_seconds: int = 30
     """For how long an answer without a nonce may be given again, as long as no status changed; 0: never."""
+    ocsp_evidence_hours: int = 168
+    """Of OCSP answers about a certificate the first after each change is kept as proof, and then one in so many hours; 0: only
+    the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,10 @@ class TsaConfig:
     """The stated accuracy; ETSI EN 319 421 allows at most 1 s."""
     clock: ClockConfig = field(default_factory=ClockConfig)
     limits: TsaLimits = field(default_factory=TsaLimits)
+    operator: str = ""
+    """The organisation that runs the service, as the policy statement names it (ETSI EN 319 421, 6.1)."""
+    contact: str = ""
+    """How it is reached, as the policy statement says it: an address, a telephone number, an e-mail address; one line."""
     organization_identifier: str = ""
     """organizationIdentifier in the units' names, such as ``VATVN-0100000000`` or ``MD:VN-H26`` (ETSI EN 319 412-1, 5.1.4)."""
     units: tuple[TsaUnitConfig, ...] = ()

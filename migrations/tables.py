@@ -5,6 +5,7 @@ from __future__ import annotations
 import approvals.models
 import audit.log
 import jobs.models
+import notices.models
 import pki.models
 import registry.models
 import signer.models
@@ -22,5 +23,6 @@ ROOMS = (
     tsa.models,
     signer.models,
     jobs.models,
+    notices.models,
 )
 """The modules whose import put their tables into ``metadata``."""

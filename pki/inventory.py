@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from cryptography import x509
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.orm import Session, defer, joinedload, lazyload, load_only
+from sqlalchemy.orm import InstrumentedAttribute, Session, defer, joinedload, lazyload, load_only
 
 from core.db import Database
 from core.errors import Rejected
 from pki.certificates import parse_serial
-from pki.models import Authority, Certificate, CertificateState, HolderText
+from pki.models import Authority, Certificate, CertificateState, HolderAgency, HolderText
+from pki.walk import Condition, Place, Streams, Walk, count, walk
 from registry.models import Agency, AgencyVersion, Subscriber
 from registry.registry import find_agency
 
@@ -30,11 +31,13 @@ Standing = Literal["valid", "suspended", "revoked", "expired", "not-yet-valid", 
 
 STANDINGS: Final[tuple[Standing, ...]] = get_args(Standing)
 _HOLD: Final = "certificateHold"
-_FINAL: Final = tuple(flag.value for flag in x509.ReasonFlags if flag.value != _HOLD)
-_MOST_EXAMINED: Final = 5_000
-"""Rows that one page looks at; it may then come back short, with a cursor to go on from."""
+_FINAL: Final = frozenset(flag.value for flag in x509.ReasonFlags if flag.value != _HOLD)
 _FEW: Final = 200
-"""Up to so many holders or agencies are looked up by themselves; of more, the newest certificates soon give a page."""
+"""So few certificates are looked at whatever else is asked."""
+_MOST_HOLDERS: Final = 500
+"""Up to so many the certificates of each are followed; of more, the newest of all soon give a page."""
+_NOBODY: Final = 0
+"""An identifier that no row has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,9 @@ def enter(db: Session, certificate: Certificate) -> None:
         return
     columns = sa.select(Subscriber.handle, Subscriber.agency_id).where(Subscriber.id == certificate.subscriber_id)
     handle, certificate.agency_id = db.execute(columns).one()
+    insert = sqlite_insert if db.get_bind().dialect.name == "sqlite" else postgresql_insert
+    there = insert(HolderAgency).values(agency_id=certificate.agency_id, subscriber_id=certificate.subscriber_id)
+    db.execute(there.on_conflict_do_nothing())
     values = re.findall(r"=((?:\\.|[^,+])*)", certificate.subject)
     row = db.get(HolderText, certificate.subscriber_id)
     known = set() if row is None else set(row.words.split())
@@ -88,7 +94,6 @@ def enter(db: Session, certificate: Certificate) -> None:
     if words == known:
         return
     text = f" {' '.join(sorted(words))} "
-    insert = sqlite_insert if db.get_bind().dialect.name == "sqlite" else postgresql_insert
     statement = insert(HolderText).values(subscriber_id=certificate.subscriber_id, words=text)
     db.execute(statement.on_conflict_do_update(index_elements=["subscriber_id"], set_={"words": text}))
 
@@ -117,16 +122,14 @@ def standing_case(at: datetime) -> sa.ColumnElement[str]:
 
 
 def find_page(db: Session, search: Search, at: datetime) -> Page:
-    """One page: the newest first; or, where a search about expiry names nobody, the earliest end first.
+    """One page: the newest first; or, where a search about expiry names no holder, key or serial, the earliest end first.
 
-    It costs the same whatever the number of certificates, so where few are found among many it comes back short, even
-    empty, with a cursor. Raises Rejected for an agency or cursor that is none of ours, and for a text without a word.
+    It costs the same whatever the number of certificates: it looks at :data:`pki.walk.MOST_EXAMINED` of them and then comes
+    back short, even empty, with a cursor. Raises Rejected for an agency or cursor that is none of ours, and for a text
+    without a word.
     """
-    plan = _plan(db, search, at)
-    cursor = _parse_cursor(search.cursor)
-    by_end = "end" in cursor or (not cursor and plan.driver is None and bool(plan.ends))
-    walk = _walk_ends if by_end else _walk_ids
-    identifiers, following = walk(db, plan, search.limit, cursor)
+    place = _parse_cursor(search.cursor)
+    identifiers, following = walk(db, _plan(db, search, at, place), search.limit, place)
     loaded = sa.select(Certificate).where(Certificate.id.in_(identifiers))
     loaded = loaded.options(
         defer(Certificate.tbs),
@@ -151,83 +154,102 @@ def find_all(database: Database, search: Search, at: datetime) -> Iterator[Certi
         cursor = page.next
 
 
-Condition = sa.ColumnElement[bool]
+def _plan(db: Session, search: Search, at: datetime, place: Place | None) -> Walk:
+    """How to find them. What names few is followed by itself; a search about expiry, by the end of validity."""
+    ends = _ends(search, at)
+    rest = _rest(search, at)
+    named = _named(db, search)
+    agencies = _agencies(db, search, at)
+    holders, words = _holders(db, search, agencies)
+    profiles = [] if search.profile is None else [_one(Certificate.profile, search.profile)]
+    standings = list(_standing(search))
+    by_end = place is not None and len(place) == 2
+    if place is None and ends:
+        by_end = not named and not holders and all(count(db, one, _FEW) == _FEW for one in standings)
+    if by_end:
+        followed, judged = [*agencies, *profiles], [*named, *holders, *standings]
+    elif named:
+        followed, judged = named[:1], [*named[1:], *holders, *agencies, *standings, *profiles]
+    else:
+        followed, judged = [*holders, *agencies, *standings, *profiles], []
+    return Walk(by_end, tuple(followed), tuple(judged), ends, (*rest, *words))
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A search as conditions: the one by whose index few are found (if any), those about the end of validity, the rest."""
-
-    driver: Condition | None
-    ends: tuple[Condition, ...]
-    rest: tuple[Condition, ...]
-
-
-def _plan(db: Session, search: Search, at: datetime) -> _Plan:
-    indexed = [*_named(search), *_standing_index(search)]
-    ends: list[Condition] = []
-    rest: list[Condition] = []
-    for few, condition in (*_holders(db, search), *_agencies(db, search, at)):
-        (indexed if few else rest).append(condition)
-    if search.standing == "revoked":
-        indexed.append(Certificate.revocation_reason.in_(_FINAL))
-    if search.profile is not None:
-        indexed.append(Certificate.profile == search.profile)
-    if search.standing is not None:
-        rest.append(standing_case(at) == search.standing)
+def _ends(search: Search, at: datetime) -> tuple[Condition, ...]:
+    found: list[Condition] = []
     if search.standing == "expired":
-        ends.append(Certificate.not_after < at)
+        found.append(Certificate.not_after < at)
     if search.expires_from is not None:
-        ends.append(Certificate.not_after >= search.expires_from)
+        found.append(Certificate.not_after >= search.expires_from)
     if search.expires_before is not None:
-        ends.append(Certificate.not_after < search.expires_before)
-    if search.state is not None:
-        rest.append(Certificate.state == search.state)
+        found.append(Certificate.not_after < search.expires_before)
+    return tuple(found)
+
+
+def _rest(search: Search, at: datetime) -> list[Condition]:
+    """What no index is walked for."""
+    found: list[Condition] = []
+    if search.standing not in (None, "revoked", "suspended"):
+        found.append(standing_case(at) == search.standing)
     if search.key_in_hsm is not None:
-        rest.append(Certificate.key_label.is_not(None) if search.key_in_hsm else Certificate.key_label.is_(None))
-    # a profile has many: where the end of validity is asked for as well, that finds fewer
-    driver = None if not indexed or (ends and len(indexed) == 1 and search.profile is not None) else indexed[0]
-    return _Plan(driver, tuple(ends), (*(one for one in indexed if one is not driver), *rest))
+        found.append(Certificate.key_label.is_not(None) if search.key_in_hsm else Certificate.key_label.is_(None))
+    return found
 
 
-def _named(search: Search) -> Iterator[Condition]:
+def _named(db: Session, search: Search) -> list[Streams]:
+    """The conditions that few certificates meet, whatever their number."""
+    found: list[Streams] = []
     if search.serial is not None:
-        yield Certificate.serial == parse_serial(search.serial)
+        found.append(_one(Certificate.serial, parse_serial(search.serial)))
     if search.spki_sha256 is not None:
-        yield Certificate.spki_sha256 == search.spki_sha256.lower()
+        found.append(_one(Certificate.spki_sha256, search.spki_sha256.lower()))
     if search.subscriber is not None:
-        yield Certificate.subscriber_id == sa.select(Subscriber.id).where(Subscriber.handle == search.subscriber).scalar_subquery()
+        holder = db.scalar(sa.select(Subscriber.id).where(Subscriber.handle == search.subscriber))
+        found.append(_one(Certificate.subscriber_id, _NOBODY if holder is None else holder))
+    return found
 
 
-def _standing_index(search: Search) -> Iterator[Condition]:
-    if search.standing == "suspended":
-        yield Certificate.revocation_reason == _HOLD
+def _one(column: InstrumentedAttribute[Any], value: object) -> Streams:
+    return Streams(column, frozenset({value}))
+
+
+def _standing(search: Search) -> Iterator[Streams]:
+    if search.standing in ("revoked", "suspended"):
+        yield Streams(Certificate.revocation_reason, _FINAL if search.standing == "revoked" else frozenset({_HOLD}))
     if search.standing == "undecided":
-        yield Certificate.state == CertificateState.INTENDED
+        yield Streams(Certificate.state, frozenset({CertificateState.INTENDED.value, CertificateState.ABANDONED.value}))
+    if search.state is not None:
+        yield _one(Certificate.state, search.state)
 
 
-def _holders(db: Session, search: Search) -> Iterator[tuple[bool, Condition]]:
+def _holders(db: Session, search: Search, agencies: Sequence[Streams]) -> tuple[list[Streams], list[Condition]]:
+    """Those whose names have the words: few as streams, many as a condition, for then the newest soon give a page."""
     if search.text is None:
-        return
+        return [], []
     words = fold(search.text)
     if not words:
         raise Rejected("text", "give at least one word, or its beginning")
     matches = [HolderText.words.like(f"% {word}%") for word in words]
-    found = list(db.scalars(sa.select(HolderText.subscriber_id).where(*matches).limit(_FEW + 1)))
-    if len(found) <= _FEW:
-        yield True, Certificate.subscriber_id.in_(found)
-    else:
-        yield False, sa.exists().where(HolderText.subscriber_id == Certificate.subscriber_id, *matches)
+    query = sa.select(HolderText.subscriber_id).where(*matches).limit(_MOST_HOLDERS + 1)
+    for one in agencies:  # a holder is in the list of every agency that a certificate of theirs names
+        there = sa.select(HolderAgency.subscriber_id).where(HolderAgency.agency_id.in_(one.values))
+        query = query.where(HolderText.subscriber_id.in_(there))
+    found = frozenset(db.scalars(query)) or frozenset({_NOBODY})
+    if len(found) <= _MOST_HOLDERS:
+        return [Streams(Certificate.subscriber_id, found)], []
+    # a value, no EXISTS: that PostgreSQL would answer by reading through all holders
+    holds = sa.select(sa.and_(*matches)).where(HolderText.subscriber_id == Certificate.subscriber_id)
+    return [], [holds.scalar_subquery().is_(sa.true())]
 
 
-def _agencies(db: Session, search: Search, at: datetime) -> Iterator[tuple[bool, Condition]]:
+def _agencies(db: Session, search: Search, at: datetime) -> list[Streams]:
     if search.agency is None:
-        return
+        return []
     root = find_agency(db, search.agency)
     if root is None:
         raise Rejected("agency", f"no agency has the code {search.agency!r}")
-    found = subtree(db, root.id, at)
-    yield len(found) <= _FEW, Certificate.agency_id.in_(found)
+    revoked = (Certificate.revocation_reason.is_not(None),) if search.standing in ("revoked", "suspended") else ()
+    return [Streams(Certificate.agency_id, frozenset(subtree(db, root.id, at)), revoked)]
 
 
 def subtree(db: Session, agency_id: int, at: datetime) -> set[int]:
@@ -249,80 +271,23 @@ def subtree(db: Session, agency_id: int, at: datetime) -> set[int]:
     return found
 
 
-def _walk_ids(db: Session, plan: _Plan, limit: int, cursor: dict[str, Any]) -> tuple[list[int], dict[str, Any] | None]:
-    """From the newest down, in windows of identifiers that grow while they hold little: that keeps every index useful."""
-    newest = db.scalar(sa.select(sa.func.max(Certificate.id))) or 0
-    upper = cursor.get("id", newest + 1)
-    window = step = 4 * limit
-    found: list[int] = []
-    left = _MOST_EXAMINED
-    rest = (*plan.ends, *plan.rest)
-    columns = sa.select(Certificate.id, sa.and_(sa.true(), *rest).label("holds"))
-    if plan.driver is not None:
-        columns = columns.where(plan.driver)
-    while upper > 1:
-        lower = max(1, upper - window)
-        inside = columns.where(Certificate.id >= lower, Certificate.id < upper)
-        most = min(left, step) if rest else limit - len(found)
-        rows = db.execute(inside.order_by(Certificate.id.desc()).limit(most)).all()
-        for identifier, holds in rows:
-            if holds:
-                found.append(identifier)
-            if len(found) == limit:
-                return found, {"id": identifier}
-        left -= len(rows)
-        if left <= 0:
-            return found, {"id": rows[-1].id}
-        step *= 4
-        if len(rows) == most:
-            upper = rows[-1].id  # there is more in this window
-            continue
-        upper = lower
-        if len(rows) < _MOST_EXAMINED // 10:
-            window *= 10
-    return found, None
+def _format_cursor(place: Place) -> str:
+    known: dict[str, Any] = {"id": place[-1]}
+    if len(place) == 2:
+        known["end"] = place[0].isoformat()
+    return base64.urlsafe_b64encode(json.dumps(known, separators=(",", ":")).encode()).decode().rstrip("=")
 
 
-def _walk_ends(db: Session, plan: _Plan, limit: int, cursor: dict[str, Any]) -> tuple[list[int], dict[str, Any] | None]:
-    """From the earliest end of validity on, along the index over it."""
-    rest = (*plan.rest, *(() if plan.driver is None else (plan.driver,)))
-    columns = sa.select(Certificate.id, Certificate.not_after, sa.and_(sa.true(), *rest).label("holds")).where(*plan.ends)
-    found: list[int] = []
-    left, step = _MOST_EXAMINED, 4 * limit
-    while True:
-        after = columns
-        if cursor:
-            last = (datetime.fromisoformat(cursor["end"]), cursor["id"])
-            after = columns.where(sa.tuple_(Certificate.not_after, Certificate.id) > sa.tuple_(*last))
-        most = min(left, step) if rest else limit
-        rows = db.execute(after.order_by(Certificate.not_after, Certificate.id).limit(most)).all()
-        for identifier, end, holds in rows:
-            cursor = {"end": end.isoformat(), "id": identifier}
-            if holds:
-                found.append(identifier)
-            if len(found) == limit:
-                return found, cursor
-        left -= len(rows)
-        if len(rows) < most:
-            return found, None
-        if left <= 0:
-            return found, cursor
-        step *= 4
-
-
-def _format_cursor(place: dict[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place, separators=(",", ":")).encode()).decode().rstrip("=")
-
-
-def _parse_cursor(text: str | None) -> dict[str, Any]:
+def _parse_cursor(text: str | None) -> Place | None:
     if text is None:
-        return {}
+        return None
     try:
-        place = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        sound = isinstance(place, dict) and type(place.get("id")) is int and 0 < place["id"] < 2**63
-        sound = sound and datetime.fromisoformat(place.get("end", "2000-01-01T00:00Z")).tzinfo is not None
+        known = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        sound = isinstance(known, dict) and type(known.get("id")) is int and 0 < known["id"] < 2**63
+        end = datetime.fromisoformat(known["end"]) if sound and "end" in known else None
+        sound = sound and (end is None or end.tzinfo is not None)
     except (ValueError, TypeError, RecursionError):
         sound = False
     if not sound:
         raise Rejected("cursor", "pass the `next` of the last page as it is")
-    return dict(place)
+    return (known["id"],) if end is None else (end, known["id"])

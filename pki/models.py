@@ -76,9 +76,19 @@ class Certificate(Base):
     __table_args__ = (
         sa.Index("ix_certificate_revoked", "authority_id", "revoked_at"),
         sa.Index("ix_certificate_origin", "origin", unique=True, sqlite_where=_STANDING, postgresql_where=_STANDING),
-        # docs/adr/0019: each answers one question of the inventory, newest first, by reading no more rows than it gives
+        # docs/adr/0022: each is walked by the inventory in its order, by reading no more rows than are wanted
         sa.Index("ix_certificate_of_subscriber", "subscriber_id", "id"),
         sa.Index("ix_certificate_of_agency", "agency_id", "id"),
+        sa.Index("ix_certificate_of_agency_by_end", "agency_id", "not_after", "id"),
+        sa.Index(
+            "ix_certificate_revoked_of_agency",
+            "agency_id",
+            "id",
+            sqlite_where=sa.text("revocation_reason IS NOT NULL"),
+            postgresql_where=sa.text("revocation_reason IS NOT NULL"),
+        ),
+        sa.Index("ix_certificate_of_profile_by_end", "profile", "not_after", "id"),
+        sa.Index("ix_certificate_of_state", "state", "id"),
         sa.Index("ix_certificate_of_profile", "profile", "id"),
         sa.Index("ix_certificate_by_end", "not_after", "id"),
         sa.Index(
@@ -99,7 +109,7 @@ class Certificate(Base):
     subject: Mapped[str] = mapped_column(sa.Text)
     key_label: Mapped[str | None] = mapped_column(sa.String(128), index=True)
     spki_sha256: Mapped[str] = mapped_column(sa.String(64), index=True)
-    state: Mapped[str] = mapped_column(sa.String(10), index=True)
+    state: Mapped[str] = mapped_column(sa.String(10))
     tbs: Mapped[bytes]
     der: Mapped[bytes | None]
     not_before: Mapped[datetime]
@@ -239,12 +249,31 @@ class OcspRecord(Base):
     """One status that was signed: which serial of which authority, when, and what was said of it."""
 
     __tablename__ = "ocsp_record"
+    __table_args__ = (sa.Index("ix_ocsp_record_serial", "serial", "id"),)
 
     id: Mapped[int] = mapped_column(Record, primary_key=True)
     at: Mapped[datetime] = mapped_column(index=True)
     authority_id: Mapped[int] = mapped_column(sa.ForeignKey("authority.id"))
     serial: Mapped[str] = mapped_column(sa.String(80))
     status: Mapped[str] = mapped_column(sa.String(10))
+
+
+class OcspEvidence(Base):
+    """An OCSP response that is kept because it proves how one certificate stood at ``at`` (docs/adr/0021).
+
+    ``status_version`` is the authority's when its statuses were read. ``der`` is the response as it was sent, valid from the
+    second of ``at`` to ``next_update``.
+    """
+
+    __tablename__ = "ocsp_evidence"
+    __table_args__ = (sa.Index("ix_ocsp_evidence_certificate", "certificate_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Record, primary_key=True)
+    certificate_id: Mapped[int] = mapped_column(sa.ForeignKey("certificate.id"))
+    at: Mapped[datetime]
+    next_update: Mapped[datetime]
+    status_version: Mapped[int] = mapped_column(sa.BigInteger)
+    der: Mapped[bytes]
 
 
 class TrustAnchor(Base):
@@ -311,6 +340,15 @@ class HolderText(Base):
 
     subscriber_id: Mapped[int] = mapped_column(sa.ForeignKey("subscriber.id"), primary_key=True, autoincrement=False)
     words: Mapped[str] = mapped_column(sa.Text)
+
+
+class HolderAgency(Base):
+    """That a certificate of the holder names the agency as theirs, now or once: in a search by both, the holders to look at."""
+
+    __tablename__ = "holder_agency"
+
+    agency_id: Mapped[int] = mapped_column(sa.ForeignKey("agency.id"), primary_key=True, autoincrement=False)
+    subscriber_id: Mapped[int] = mapped_column(sa.ForeignKey("subscriber.id"), primary_key=True, autoincrement=False)
 
 
 class InventorySummary(Base):

@@ -1,48 +1,106 @@
-"""The OCSP responder: what is in the database now, signed by a delegated responder of the authority (docs/adr/0005)."""
+"""The OCSP responder: what is in the database now, signed by a delegated responder of the authority (docs/adr/0005, 0021)."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, cast
+from typing import Final, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from cryptography.x509.ocsp import OCSPResponseStatus
-from sqlalchemy.orm import Session
 
-from audit.log import Actor, entry
+from audit.log import Actor
 from core.clock import Now
-from core.db import Database, Row
-from core.errors import Unavailable
+from core.db import Database
+from core.errors import CondauError, Unavailable
 from core.settings import Config
 from core.signatures import fitting_hash, sign, verify
 from hsm.keys import KeyStore
-from pki.certificates import Identity, authority_certificate, format_serial, service_certificate
+from pki.certificates import Identity, authority_certificate, service_certificate
 from pki.lint import check_ocsp_lints
-from pki.models import Authority, Certificate, CertificateState, OcspRecord
-from pki.ocsp_der import CertId, OcspQuery, Refusal, Status, build_data, build_refusal, build_response, issuer_hashes, parse_request
+from pki.models import Authority
+from pki.ocsp_der import UNKNOWN, ResponseForm, Status, build_refusal
+from pki.ocsp_records import Answer, Lookup, Standing, build_rows
+from pki.ocsp_request import CertId, IssuerHash, OcspQuery, Refusal, issuer_hashes, parse_request
 from pki.profile import PublicKey
 
 _KEEP: Final = timedelta(seconds=30)
 """How long which certificate answers for an authority is remembered; a new one takes effect within this time."""
-_SERIAL_COLUMN: Final = 80
 _MOST_CACHED: Final = 10_000
 """Answers remembered; when there are more the oldest half is forgotten."""
+_log = logging.getLogger("condau.ocsp")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_CacheKey: TypeAlias = tuple[str, tuple[bytes, ...]]
+_Final: TypeAlias = bytes | CondauError
+"""What the caller gets, whatever the rest of the batch comes to."""
+
+
+class Ask(NamedTuple):
+    """One OCSPRequest (DER), and who sent it."""
+
+    request: bytes
+    actor: Actor
 
 
 @dataclass(frozen=True, slots=True)
 class _Responder:
     """An authority and the certificate that answers for it."""
 
+    authority: str
     authority_id: int
     identity: Identity
     public_key: PublicKey
-    since: datetime
-    """From when the authority has issued: nothing older can be asked about."""
+    algorithm: HashAlgorithm
+    form: ResponseForm
     loaded_at: datetime
+
+
+class _Begun(NamedTuple):
+    """A request that was read, and who answers it."""
+
+    query: OcspQuery
+    actor: Actor
+    responder: _Responder
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the database said at one moment, for a batch."""
+
+    at: datetime
+    """In whole seconds, as answers state it."""
+    versions: dict[int, int]
+    standings: dict[str, Standing]
+
+
+class _Draft(NamedTuple):
+    """What is to be signed."""
+
+    begun: _Begun
+    version: int
+    statuses: list[Status]
+    standing: Standing | None
+    data: bytes
+
+
+class _Signed(NamedTuple):
+    """What the token made of it."""
+
+    draft: _Draft
+    signature: bytes
+
+
+class _Answered(NamedTuple):
+    """A response nobody has seen yet: it is still to be checked and recorded."""
+
+    signed: _Signed
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +122,10 @@ class OcspResponder:
         self._now = now
         self._life = timedelta(minutes=config.pki.ocsp_minutes)
         self._cache_life = timedelta(seconds=config.pki.ocsp_cache_seconds)
-        self._cache: dict[tuple[str, tuple[bytes, ...]], _Cached] = {}
-        self._issuers: dict[tuple[str, bytes, bytes], str] = {}
+        self._keep_every = timedelta(hours=config.pki.ocsp_evidence_hours)
+        self._lookup = Lookup(database)
+        self._cache: dict[_CacheKey, _Cached] = {}
+        self._issuers: dict[IssuerHash, str] = {}
         self._responders: dict[str, _Responder] = {}
         self._linted: set[tuple[str, bool, bool, str, str | None, bool]] = set()
         self._lock = threading.Lock()
@@ -73,29 +133,104 @@ class OcspResponder:
     def respond(self, der: bytes, actor: Actor) -> bytes:
         """The DER OCSPResponse to a DER OCSPRequest.
 
-        What cannot be answered is answered by an unsigned error status: malformedRequest, or unauthorized for the
-        certificates of others (RFC 6960, 2.3). Raises Unavailable while the token or the database is away.
+        What cannot be answered is answered by an unsigned error status: malformedRequest, unauthorized for the certificates
+        of others, internalError for a fault of ours, which is logged (RFC 6960, 2.3). Raises Unavailable while the token or
+        the database is away.
         """
+        (outcome,) = self.respond_all([Ask(der, actor)])
+        if isinstance(outcome, CondauError):
+            raise outcome
+        return outcome
+
+    def respond_all(self, asked: Sequence[Ask]) -> list[bytes | CondauError]:
+        """What :meth:`respond` says to each, in their order, or the error it raises.
+
+        One look at the database for all, one signature for each, one commit for all before any answer is given.
+        """
+        at = self._now()
+        # Each step for all before the next: going to and fro between them costs as much again, in the processor's caches
+        begun = [_guarded(self._begin, ask, at) for ask in asked]
         try:
-            query = parse_request(der)
-            name = self._authority(query.certificates)
-        except Refusal as refusal:
-            return build_refusal(refusal.status)
-        at = self._now().replace(microsecond=0)
-        responder = self._responder(name, at)
-        cached = None if query.nonce is not None else self._cache.get(_cache_key(name, query))
-        with self._database.read() as db:
-            # the version before the statuses: should one change in between, the answer is newer than what it is filed under
-            version = db.execute(sa.select(Authority.status_version).where(Authority.id == responder.authority_id)).scalar_one()
-            if cached is not None and self._is_fresh(cached, version, responder, at):
-                return cached.response
-            statuses = _load_statuses(db, responder.authority_id, query.certificates)
-        response = self._sign(responder, query, statuses, at)
-        self._lint_once(responder, query, statuses, response)
-        self._database.insert(*_records(responder, name, query, statuses, at=at, actor=actor))
-        if query.nonce is None and all(status.name != "unknown" for status in statuses):  # issuing one changes no version
-            self._remember(_cache_key(name, query), _Cached(version, responder.identity.serial, at, response))
-        return response
+            known = self._look_up([one for one in begun if isinstance(one, _Begun)], at)
+        except Unavailable as away:
+            return [away if isinstance(one, _Begun) else one for one in begun]
+        drafts = [_guarded(self._draft, one, known) if isinstance(one, _Begun) else one for one in begun]
+        signed = [_guarded(self._sign, one) if isinstance(one, _Draft) else one for one in drafts]
+        answered = [_guarded(self._assemble, one, known) if isinstance(one, _Signed) else one for one in signed]
+        made = [one for one in answered if isinstance(one, _Answered)]
+        errors = self._check(made)
+        errors |= self._record([one.answer for one in made if one.answer.responder not in errors], at)
+        return [self._finish(one, errors, known) if isinstance(one, _Answered) else one for one in answered]
+
+    def _begin(self, ask: Ask, at: datetime) -> _Begun:
+        query = parse_request(ask.request)
+        return _Begun(query, ask.actor, self._responder(self._authority(query.certificates), at))
+
+    def _look_up(self, begun: Sequence[_Begun], at: datetime) -> _Known:
+        """The statuses as they are now: a revocation committed before the request came is seen."""
+        serials = {wanted.serial for one in begun for wanted in one.query.certificates}
+        return _Known(at.replace(microsecond=0), *(self._lookup.load(list(serials)) if serials else ({}, {})))
+
+    def _draft(self, begun: _Begun, known: _Known) -> bytes | _Draft:
+        """What is to be signed, or the answer that was given a moment ago and may be given again."""
+        query, _, responder = begun
+        version = known.versions[responder.authority_id]
+        cached = None if query.nonce is not None else self._cache.get((responder.authority, _asked_for(query)))
+        if cached is not None and self._is_fresh(cached, version, responder, known.at):
+            return cached.response
+        found = [_of_authority(known.standings.get(wanted.serial), responder) for wanted in query.certificates]
+        statuses = [UNKNOWN if standing is None else standing.status for standing in found]
+        data = responder.form.build_data(query, statuses, this_update=known.at, next_update=known.at + self._life)
+        return _Draft(begun, version, statuses, found[0] if len(found) == 1 else None, data)
+
+    def _sign(self, draft: _Draft) -> _Signed:
+        responder = draft.begun.responder
+        return _Signed(draft, sign(self._keys.key(responder.identity.key_label), draft.data, responder.algorithm))
+
+    def _assemble(self, signed: _Signed, known: _Known) -> _Answered:
+        draft, signature = signed
+        query, actor, responder = draft.begun
+        response = responder.form.build_response(draft.data, signature)
+        self._lint_once(responder, query, draft.statuses, response)
+        answer = Answer(
+            actor=actor,
+            authority=responder.authority,
+            authority_id=responder.authority_id,
+            responder=responder.identity.serial,
+            status_version=draft.version,
+            statuses=tuple((wanted.serial, status) for wanted, status in zip(query.certificates, draft.statuses, strict=True)),
+            standing=draft.standing,
+            next_update=known.at + self._life,
+            response=response,
+        )
+        return _Answered(signed, answer)
+
+    def _check(self, made: Sequence[_Answered]) -> dict[str, CondauError]:
+        """Verify one signature of each responder (docs/adr/0021); the error for those whose is wrong, by its serial number."""
+        samples = {one.answer.responder: one.signed for one in made}
+        error = Unavailable("hsm", "the responder's public key does not verify what the token signed")
+        return {responder: error for responder, one in samples.items() if not _verifies(one)}
+
+    def _record(self, made: Sequence[Answer], at: datetime) -> dict[str, CondauError]:
+        """Write all down in one transaction; if that fails, what their askers get, as :meth:`_check` says it."""
+        if not made:
+            return {}
+        try:
+            self._database.insert(*build_rows(made, at=at, keep_every=self._keep_every))
+        except Unavailable as away:
+            return {one.responder: away for one in made}
+        return {}
+
+    def _finish(self, made: _Answered, errors: Mapping[str, CondauError], known: _Known) -> _Final:
+        answer, query = made.answer, made.signed.draft.begun.query
+        if answer.responder in errors:
+            return errors[answer.responder]
+        if query.nonce is None and all(
+            status is not UNKNOWN for status in made.signed.draft.statuses
+        ):  # issuing changes no version
+            cached = _Cached(answer.status_version, answer.responder, known.at, answer.response)
+            self._remember((answer.authority, _asked_for(query)), cached)
+        return answer.response
 
     def _lint_once(self, responder: _Responder, query: OcspQuery, statuses: Sequence[Status], response: bytes) -> None:
         """Lint the first answer of each form that a responder's certificate gives; raises Unavailable when it finds a fault.
@@ -112,7 +247,7 @@ class OcspResponder:
         same = (cached.status_version, cached.responder) == (version, responder.identity.serial)
         return same and timedelta() <= at - cached.at < self._cache_life
 
-    def _remember(self, key: tuple[str, tuple[bytes, ...]], answer: _Cached) -> None:
+    def _remember(self, key: _CacheKey, answer: _Cached) -> None:
         if not self._cache_life:
             return
         with self._lock:
@@ -120,36 +255,17 @@ class OcspResponder:
                 self._cache = dict(list(self._cache.items())[_MOST_CACHED // 2 :])
             self._cache[key] = answer
 
-    def _sign(self, responder: _Responder, query: OcspQuery, statuses: Sequence[Status], at: datetime) -> bytes:
-        certificate = responder.identity.certificate
-        data = build_data(
-            query,
-            statuses,
-            responder=certificate,
-            this_update=at,
-            next_update=at + self._life,
-            archive_cutoff=responder.since,
-        )
-        key = self._keys.key(responder.identity.key_label)
-        algorithm = fitting_hash(responder.public_key)
-        signature = sign(key, data, algorithm)
-        try:
-            verify(responder.public_key, signature, data, algorithm)
-        except InvalidSignature as error:
-            raise Unavailable("hsm", "the responder's public key does not verify what the token signed") from error
-        return build_response(data, signature, certificate)
-
     def _authority(self, wanted: Sequence[CertId]) -> str:
         """The one authority that every certificate asked for is of."""
-        names = {self._issuers.get(_issuer_of(item)) for item in wanted}
+        names = {self._issuers.get(item.issuer) for item in wanted}
         if None in names:  # another process may have created an authority since
             self._issuers = self._load_issuers()
-            names = {self._issuers.get(_issuer_of(item)) for item in wanted}
+            names = {self._issuers.get(item.issuer) for item in wanted}
         if len(names) != 1 or None in names:
             raise Refusal(OCSPResponseStatus.UNAUTHORIZED)
         return str(names.pop())
 
-    def _load_issuers(self) -> dict[tuple[str, bytes, bytes], str]:
+    def _load_issuers(self) -> dict[IssuerHash, str]:
         with self._database.read() as db:
             authorities = list(db.scalars(sa.select(Authority).where(Authority.certificate_der.is_not(None))))
         return {hashed: item.name for item in authorities for hashed in issuer_hashes(authority_certificate(item))}
@@ -162,53 +278,37 @@ class OcspResponder:
             identity = service_certificate(db, "ocsp-responder", at, issuer=name)
             authority_id = db.execute(sa.select(Authority.id).where(Authority.name == name)).scalar_one()
         key: PublicKey = identity.certificate.public_key()  # type: ignore[assignment]  # KeySpec has only these kinds
-        self._responders[name] = _Responder(authority_id, identity, key, identity.chain[0].not_valid_before_utc, at)
+        # since then the authority has issued: nothing older can be asked about
+        form = ResponseForm(identity.certificate, archive_cutoff=identity.chain[0].not_valid_before_utc)
+        self._responders[name] = _Responder(name, authority_id, identity, key, fitting_hash(key), form, at)
         return self._responders[name]
 
 
-def _cache_key(name: str, query: OcspQuery) -> tuple[str, tuple[bytes, ...]]:
-    return name, tuple(item.der for item in query.certificates)
+def _guarded(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | _Final:
+    """What ``work`` returns, or what its failure means to the one who asked: no request spoils the others of its batch."""
+    try:
+        return work(*args, **kwargs)
+    except Refusal as refusal:
+        return build_refusal(refusal.status)
+    except CondauError as error:
+        return error
+    except Exception:  # noqa: BLE001 - logged with its traceback; the protocol has its own answer for a fault of the responder
+        _log.exception("bug")
+        return build_refusal(OCSPResponseStatus.INTERNAL_ERROR)
 
 
-def _issuer_of(wanted: CertId) -> tuple[str, bytes, bytes]:
-    return wanted.hash_name, wanted.name_hash, wanted.key_hash
+def _asked_for(query: OcspQuery) -> tuple[bytes, ...]:
+    return tuple(item.der for item in query.certificates)
 
 
-def _load_statuses(db: Session, authority_id: int, wanted: Sequence[CertId]) -> list[Status]:
-    """What the database says of each now. One whose issuance is not complete was never issued: unknown."""
-    serials = {format_serial(item.serial) for item in wanted}
-    standing = (Certificate.revoked_at, Certificate.revocation_reason, Certificate.invalidity_date)
-    query = sa.select(Certificate.serial, Certificate.state, *standing).where(
-        Certificate.serial.in_(serials), Certificate.authority_id == authority_id
-    )
-    found = {row[0]: row for row in db.execute(query)}
-    statuses = []
-    for item in wanted:
-        row = found.get(format_serial(item.serial))
-        if row is None:
-            statuses.append(Status("unknown"))
-            continue
-        _, state, at, reason, invalidity_date = row
-        if at is not None:
-            statuses.append(Status("revoked", at, reason, invalidity_date))
-        else:
-            statuses.append(Status("good" if state == CertificateState.ISSUED else "unknown"))
-    return statuses
+def _of_authority(standing: Standing | None, responder: _Responder) -> Standing | None:
+    return standing if standing is not None and standing.authority_id == responder.authority_id else None
 
 
-_INSERT: Final = sa.insert(cast("sa.Table", OcspRecord.__table__))
-
-
-def _records(
-    responder: _Responder, name: str, query: OcspQuery, statuses: Sequence[Status], *, at: datetime, actor: Actor
-) -> Sequence[Row]:
-    """What is written down of one response: the status said of each certificate, and the use of the responder's key."""
-    answers = {
-        format_serial(item.serial)[:_SERIAL_COLUMN]: status.name for item, status in zip(query.certificates, statuses, strict=True)
-    }
-    rows: list[Row] = [
-        (_INSERT, {"at": at, "authority_id": responder.authority_id, "serial": serial, "status": status})
-        for serial, status in answers.items()
-    ]
-    told = {"authority": name, "answers": answers}
-    return [*rows, entry(at=at, actor=actor, action="ocsp.respond", subject=responder.identity.serial, **told)]
+def _verifies(signed: _Signed) -> bool:
+    responder = signed.draft.begun.responder
+    try:
+        verify(responder.public_key, signed.signature, signed.draft.data, responder.algorithm)
+    except InvalidSignature:
+        return False
+    return True

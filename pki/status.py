@@ -1,4 +1,4 @@
-"""What was known of a certificate at a moment, and the CRL that proves it."""
+"""What was known of a certificate at a moment, and the CRL and the OCSP response that prove it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from cryptography import x509
+from cryptography.x509 import ocsp
 from sqlalchemy.orm import Session
 
 from core.clock import Now
@@ -17,8 +18,8 @@ from core.db import Database
 from core.errors import Rejected
 from core.settings import Config
 from pki.certificates import certificate_with_serial
-from pki.models import Certificate, Crl, CrlState, StatusAct, StatusEvent
-from pki.status_views import CrlEvidence, StatusAtMoment, StatusStep
+from pki.models import Certificate, Crl, CrlState, OcspEvidence, StatusAct, StatusEvent
+from pki.status_views import CrlEvidence, OcspProof, StatusAtMoment, StatusStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class StatusHistory:
             events = [event for event in db.scalars(every) if event.at <= at]
             known = _judge(row, events, at)
             evidence = self._evidence(db, row, known, at)
+            proof = _find_proof(db, row, known, at)
         event = known.event
         return StatusAtMoment.model_validate(
             {
@@ -61,6 +63,7 @@ class StatusHistory:
                 "invalidity_date": row.invalidity_date,
                 "history": [_step(item) for item in events],
                 "evidence": evidence,
+                "ocsp": proof,
             }
         )
 
@@ -109,6 +112,41 @@ def _agrees(der: bytes, serial: str, known: _Known, at: datetime) -> bool:
     except x509.ExtensionNotFound:
         reason = "unspecified"
     return entry.revocation_date_utc <= at and reason == known.event.reason
+
+
+def _find_proof(db: Session, row: Certificate, known: _Known, at: datetime) -> OcspProof | None:
+    """The newest OCSP response of the moment, if it was in force and says the same, or else the first one after it that does."""
+    if known.status == "unknown":
+        return None
+    kept = sa.select(OcspEvidence).where(OcspEvidence.certificate_id == row.id)
+    before = db.scalar(kept.where(OcspEvidence.at <= at, OcspEvidence.next_update >= at).order_by(OcspEvidence.id.desc()).limit(1))
+    after = db.scalar(kept.where(OcspEvidence.at > at).order_by(OcspEvidence.id).limit(1))
+    for evidence in (before, after):
+        if evidence is not None and _says(evidence.der, known, at):
+            return _show_proof(evidence)
+    return None
+
+
+def _says(der: bytes, known: _Known, at: datetime) -> bool:
+    answer = ocsp.load_der_ocsp_response(der)
+    if known.event is None or answer.certificate_status is not ocsp.OCSPCertStatus.REVOKED:
+        return (known.event is None) == (answer.certificate_status is ocsp.OCSPCertStatus.GOOD)
+    reason = answer.revocation_reason
+    since = answer.revocation_time_utc
+    return since is not None and since <= at and ("unspecified" if reason is None else reason.value) == known.event.reason
+
+
+def _show_proof(evidence: OcspEvidence) -> OcspProof:
+    answer = ocsp.load_der_ocsp_response(evidence.der)
+    return OcspProof.model_validate(
+        {
+            "this_update": answer.this_update_utc,
+            "next_update": answer.next_update_utc,
+            "status": answer.certificate_status.name.lower(),
+            "sha256": hashlib.sha256(evidence.der).hexdigest(),
+            "response": base64.b64encode(evidence.der).decode("ascii"),
+        }
+    )
 
 
 def _step(event: StatusEvent) -> StatusStep:

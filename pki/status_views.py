@@ -153,6 +153,16 @@ class CrlEvidence(BaseModel):
     crl: str = Field(description="The CRL in DER, in base64")
 
 
+class OcspProof(BaseModel):
+    """An OCSP response of ours that proves a status to a third party, as it was sent to whoever asked then."""
+
+    this_update: datetime
+    next_update: datetime
+    status: Literal["good", "revoked"]
+    sha256: str
+    response: str = Field(description="The OCSPResponse in DER, in base64; the responder's certificate is in it")
+
+
 class StatusAtMoment(BaseModel):
     """What was known of a certificate at a moment."""
 
@@ -170,6 +180,10 @@ class StatusAtMoment(BaseModel):
     history: list[StatusStep] = Field(description="Every change up to the moment, in order")
     evidence: CrlEvidence | None = Field(
         description="Null where no CRL tells of it: never issued, or a suspension that ended before the next CRL"
+    )
+    ocsp: OcspProof | None = Field(
+        description="The kept OCSP response that was in force at the moment and says the same, or else the first one after it that "
+        "does; null where none was kept (`pki.ocsp_evidence_hours`)"
     )
 
 

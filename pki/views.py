@@ -102,7 +102,7 @@ class CertificateDetail(CertificateSummary):
 
 
 class CertificatePage(BaseModel):
-    """A page of certificates, the newest first; or the earliest end first, where only the end of validity was asked about."""
+    """A page of certificates, the newest first; in a search about expiry that names no holder, key or serial, the earliest end."""
 
     certificates: list[CertificateSummary]
     next: str | None = Field(

@@ -25,7 +25,7 @@ from pki.certificates import authority_certificate
 from pki.grounds import HOLD
 from pki.issuer import Urls
 from pki.models import Certificate, StatusEvent, StatusReceipt
-from pki.ocsp_der import issuer_hashes
+from pki.ocsp_request import issuer_hashes
 
 _log = logging.getLogger("condau.pki")
 _PAUSES: Final = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0, 5.0)
@@ -176,7 +176,7 @@ def _get(base: str, path: str) -> bytes:
 
 def _request(issuer: x509.Certificate, serial: int) -> str:
     """An OCSP request for the end of a URL (RFC 6960, A.1)."""
-    name_hash, key_hash = next((name, key) for hashed, name, key in issuer_hashes(issuer) if hashed == "sha1")
+    name_hash, key_hash = next((item.name, item.key) for item in issuer_hashes(issuer) if item.algorithm == "sha1")
     algorithm = hashes.SHA1()  # noqa: S303 - RFC 5019, 2.1.1 has clients name issuers by it
     built = ocsp.OCSPRequestBuilder().add_certificate_by_hash(name_hash, key_hash, serial, algorithm).build()
     return quote(base64.b64encode(built.public_bytes(Encoding.DER)).decode("ascii"), safe="")

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, pdf_date, pdf_name, pdf_string
 
-from core.cms import ID_DATA, CmsSigner
+from core.cms import ID_DATA, CmsSigner, encode_certificates
 from core.errors import Conflict, Rejected
 from pki.certificates import Identity
 from signer.options import PdfOptions
@@ -250,7 +250,7 @@ def _room(identity: Identity) -> int:
 def _cms(identity: Identity, attributes: bytes, value: bytes, timestamp: bytes | None) -> bytes:
     """Detached SignedData with the signer's certificate and its issuers, the root left to whoever trusts it."""
     chain = [issuer for issuer in identity.chain if issuer.subject != issuer.issuer]
-    certificates = [identity.certificate, *chain]
+    certificates = encode_certificates([identity.certificate, *chain])
     cms = cms_signer(identity.certificate)
     return cms.build_signed_data(
         attributes, value, content_type=ID_DATA, content=None, certificates=certificates, timestamp=timestamp

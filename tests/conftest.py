@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +41,21 @@ def clock() -> Clock:
 def keys() -> SoftwareKeys:
     """An empty store of software keys."""
     return SoftwareKeys()
+
+
+@pytest.fixture(scope="session")
+def pkijs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with PKI.js as its lock file has it, from the npm registry; a test copies its own program there."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not here: PKI.js judges only where it is")
+    folder = tmp_path_factory.mktemp("pkijs")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(Path(__file__).parent / "tsa" / "clients" / "pkijs" / name, folder)
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"npm cannot install PKI.js here: {done.stderr[-300:]}")
+    return folder
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from core.errors import ClockUntrusted
 from core.settings import ClockConfig
+from tsa.clock_events import ClockEvents
 from tsa.clock_local import Chrony, Kernel, read_moment
 from tsa.clock_ntp import PORT, NtpServer
 from tsa.clock_verdict import (
@@ -96,8 +97,9 @@ class TrustedClock:
         config: ClockConfig,
         accuracy_milliseconds: int,
         read: Callable[[], Moment] = read_moment,
+        events: ClockEvents | None = None,
     ) -> None:
-        """``read`` is how the machine's clocks are read."""
+        """``read`` is how the machine's clocks are read; ``events``: where changes are recorded while it is asked by itself."""
         self._sources = tuple(sources)
         self._quorum = config.quorum or len(self._sources) // 2 + 1
         self._interval = float(config.interval)
@@ -105,6 +107,8 @@ class TrustedClock:
         self._accuracy = accuracy_milliseconds * MILLISECOND - min(ROUNDING, accuracy_milliseconds * MILLISECOND // 2)
         self._max_age = config.max_age * SECOND
         self._read = read
+        self._events = events
+        self._asked = False
         self._verdict: Verdict | None = None
         self._doubt = "the time sources have not been asked yet"
         self._told: Code | None = None
@@ -151,6 +155,7 @@ class TrustedClock:
         """Ask every source once and take over their verdict. Only silence leaves an earlier verdict, which ages."""
         with self._sampling, ThreadPoolExecutor(len(self._sources), "clock-source") as pool:
             answers = list(pool.map(lambda source: source.estimate(), self._sources))
+        self._asked = True
         moment = self._read()
         decision = decide(answers, quorum=self._quorum, moment=moment)
         if isinstance(decision, Doubt) and self._unchecked:
@@ -190,6 +195,8 @@ class TrustedClock:
             if judgement.code is self._told:
                 return
             self._told = judgement.code
+            if self._events is not None and self._asked:
+                self._events.note(judgement)
         fields = {"code": judgement.code.value, "detail": judgement.detail, "offset": judgement.offset, "bound": judgement.bound}
         level = logging.INFO if judgement.code is Code.TRUSTED else logging.WARNING
         message = {Code.TRUSTED: "clock trusted", Code.UNCHECKED: "clock unchecked"}.get(judgement.code, "clock not trusted")
@@ -207,7 +214,15 @@ class TrustedClock:
             _, judgement = self._look()
             if judgement.code is not self._told:
                 self._tell(judgement)
+            self._write_events()
             pause = self._interval if judgement.trusted else min(pause * 2, self._interval)
             if self._stop.wait(SHORTEST_PAUSE):
                 return
             self._wake.wait(max(pause - SHORTEST_PAUSE, 0))
+
+    def _write_events(self) -> None:
+        try:
+            if self._events is not None:
+                self._events.write()
+        except Exception:  # noqa: BLE001 - as above: the clock goes on
+            _log.exception("recording the clock's changes broke")

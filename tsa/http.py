@@ -77,6 +77,7 @@ class ExpressTimestamps:
     """Both paths on the express lane; implements :class:`web.express_shell.ExpressService`."""
 
     reply_type = REPLY_TYPE
+    audience = OPEN
 
     def __init__(self, *, reception: Reception) -> None:
         self._reception = reception

@@ -29,6 +29,8 @@ def render_policy(config: Config, language: str) -> str:
     return _TEMPLATES.get_template(f"tsa-policy.{language}.md").render(
         url=config.public_url,
         development=config.development,
+        operator=tsa.operator,
+        contact=tsa.contact,
         units=tsa.all_units,
         accuracy=tsa.accuracy_milliseconds,
         hashes=", ".join(name.upper() if "-" in name else f"SHA-{name.removeprefix('sha')}" for name in HASH_NAMES),

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from cryptography import x509
 from sqlalchemy.orm import Session
 
-from core.cms import CmsSigner
+from core.cms import CmsSigner, encode_certificates
 from core.db import Database
 from core.errors import NotFound, Rejected, Unavailable
 from core.settings import TsaConfig, TsaUnitConfig
@@ -35,16 +35,13 @@ class UnitKey:
     """A key of a unit with its certificate, and what both say in every timestamp, encoded once."""
 
     unit: str
-    policy: x509.ObjectIdentifier
+    policy: str
     identity: Identity
     key: PrivateKey
     signer: CmsSigner
     info: TstInfoBuilder
-
-    @property
-    def certificates(self) -> tuple[x509.Certificate, ...]:
-        """What a client needs to reach its trust anchor, and not that anchor itself (RFC 5652, 5.1)."""
-        return (self.identity.certificate, *self.identity.chain[:-1])
+    certificates: bytes
+    """For SignedData: what a client needs to reach its trust anchor, and not that anchor itself (RFC 5652, 5.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +143,14 @@ class TimestampUnits:
 
     def _prepare(self, unit: TsaUnitConfig, identity: Identity, key: PrivateKey) -> UnitKey:
         certificate = identity.certificate
-        info = TstInfoBuilder(certificate=certificate, accuracy_milliseconds=self._accuracy_milliseconds, qualified=unit.qualified)
-        return UnitKey(unit.name, self._oids[unit.name], identity, key, CmsSigner(certificate, pss=unit.pss), info)
+        info = TstInfoBuilder(
+            certificate=certificate,
+            policy=self._oids[unit.name],
+            accuracy_milliseconds=self._accuracy_milliseconds,
+            qualified=unit.qualified,
+        )
+        chain = encode_certificates((certificate, *identity.chain[:-1]))
+        return UnitKey(unit.name, unit.policy, identity, key, CmsSigner(certificate, pss=unit.pss), info, chain)
 
 
 def _policy(unit: TsaUnitConfig) -> x509.ObjectIdentifier:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from audit.log import Actor
 from core.errors import CondauError
 from web import problems
-from web.access import ApiKeys, choose_request_id, log_request
-from web.express import ExpressAnswer, ExpressRequest
+from web.access import ApiKeys, choose_request_id, log_requests, request_fields
+from web.express import ExpressRequest, Head, answer_start, encode_answer
+from web.operation import Audience
 
 _SAFETY: Final = {"X-Content-Type-Options": "nosniff"}
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request whose caller is known; ``peer`` is the address it came from."""
 
     path: str
@@ -33,55 +32,100 @@ class Call:
 class ExpressService(Protocol):
     """A room's side of the lane."""
 
-    reply_type: str
+    @property
+    def reply_type(self) -> str:
+        """The media type of what :meth:`answer_calls` gives."""
+
+    @property
+    def audience(self) -> Audience:
+        """Who may call; of the public no key is looked at."""
 
     def takes(self, path: str, kind: str) -> bool:
-        """See :class:`web.express.ExpressHandler`."""
+        """Whether a request to ``path`` with a body of media type ``kind`` (as sent) is for this room; always the same."""
         ...
 
     def answer_calls(self, calls: Sequence[Call]) -> Sequence[bytes | CondauError]:
-        """The body of each answer, or the error it ends in. Called from several threads."""
+        """The body of each answer, or the error it ends in. Called from several threads, with one call at least."""
         ...
 
 
 class ExpressShell:
-    """Implements :class:`web.express.ExpressHandler` around one room's service."""
+    """Implements :class:`web.express.ExpressHandler` around the rooms' services."""
 
-    def __init__(self, *, service: ExpressService, access: ApiKeys) -> None:
-        self._service = service
+    def __init__(self, *, services: Sequence[ExpressService], access: ApiKeys) -> None:
+        """No two services take the same request."""
+        self._services = services
         self._access = access
-        self.takes = service.takes
 
-    def answer(self, requests: Sequence[ExpressRequest]) -> list[ExpressAnswer]:
+    def route(self, path: str, kind: str) -> int | None:
         """See :class:`web.express.ExpressHandler`."""
-        began = time.perf_counter()
-        ids = [choose_request_id(request.headers.get("x-request-id")) for request in requests]
-        callers = [self._identify(request, request_id) for request, request_id in zip(requests, ids, strict=True)]
-        calls = [
-            Call(request.path, request.body, caller, request.peer)
-            for request, caller in zip(requests, callers, strict=True)
-            if isinstance(caller, Actor)
-        ]
-        outcomes = iter(self._service.answer_calls(calls))
-        answers = []
-        for request, request_id, caller in zip(requests, ids, callers, strict=True):
-            answer = self._build(next(outcomes) if isinstance(caller, Actor) else caller, request_id)
-            actor = caller if isinstance(caller, Actor) else None
-            took = time.perf_counter() - began
-            log_request("POST", request.path, answer.status, took, request_id=request_id, actor=actor)
-            answers.append(answer)
+        return next((number for number, service in enumerate(self._services) if service.takes(path, kind)), None)
+
+    def answer(self, requests: Sequence[ExpressRequest], *, keep: bool) -> list[bytes]:
+        """See :class:`web.express.ExpressHandler`; a fault of ours is a problem 500 and in the log."""
+        by_route: dict[int, list[int]] = {}
+        for number, request in enumerate(requests):
+            by_route.setdefault(request.head.route, []).append(number)
+        answers = [b""] * len(requests)
+        for route, numbers in by_route.items():
+            made = self._answer_for(self._services[route], [requests[number] for number in numbers], keep=keep)
+            for number, answer in zip(numbers, made, strict=True):
+                answers[number] = answer
         return answers
 
-    def _identify(self, request: ExpressRequest, request_id: str) -> Actor | CondauError:
-        try:
-            return self._access.identify(request.headers.get("authorization"), request_id)
-        except CondauError as error:
-            return error
+    def _answer_for(self, service: ExpressService, requests: Sequence[ExpressRequest], *, keep: bool) -> list[bytes]:
+        began = time.perf_counter()
+        callers = [self._identify(service.audience, request.head) for request in requests]
+        calls = [
+            Call(request.head.path, request.body, caller, request.peer)
+            for request, (caller, _) in zip(requests, callers, strict=True)
+            if isinstance(caller, Actor)
+        ]
+        outcomes = iter(_answer_calls(service, calls))
+        granted = b"%sX-Content-Type-Options: nosniff\r\nContent-Type: %s\r\n" % (
+            answer_start(200, keep=keep),
+            service.reply_type.encode("ascii"),
+        )
+        answers, lines = list[bytes](), list[dict[str, Any]]()
+        for request, (caller, request_id) in zip(requests, callers, strict=True):
+            actor = caller if isinstance(caller, Actor) else None
+            outcome = next(outcomes) if isinstance(caller, Actor) else caller
+            if isinstance(outcome, bytes):
+                status = 200
+                own = f"X-Request-Id: {request_id}\r\nContent-Length: {len(outcome)}\r\n\r\n".encode("ascii")
+                answers.append(b"".join((granted, own, outcome)))
+            else:
+                status, answer = _build_problem(outcome, request_id, request.head.path, keep=keep)
+                answers.append(answer)
+            took = time.perf_counter() - began
+            lines.append(request_fields("POST", request.head.path, status, took, request_id=request_id, actor=actor))
+        log_requests(lines)
+        return answers
 
-    def _build(self, outcome: bytes | CondauError, request_id: str) -> ExpressAnswer:
-        headers: Mapping[str, str] = {"X-Request-Id": request_id, **_SAFETY}
-        if isinstance(outcome, bytes):
-            return ExpressAnswer(200, {**headers, "Content-Type": self._service.reply_type}, outcome)
-        problem, further = problems.build_problem(outcome, request_id)
-        body = json.dumps(problem, ensure_ascii=False).encode()
-        return ExpressAnswer(problem["status"], {**headers, **further, "Content-Type": problems.MEDIA_TYPE}, body)
+    def _identify(self, audience: Audience, head: Head) -> tuple[Actor | CondauError, str]:
+        """Who asks, or why nobody may know, and the id of the request."""
+        request_id = choose_request_id(head.headers.get("x-request-id"))
+        key = None if audience is Audience.PUBLIC else head.headers.get("authorization")
+        try:
+            return self._access.identify(key, request_id), request_id
+        except CondauError as error:
+            return error, request_id
+
+
+def _answer_calls(service: ExpressService, calls: Sequence[Call]) -> Sequence[bytes | Exception]:
+    if not calls:
+        return []
+    try:
+        return service.answer_calls(calls)
+    except Exception as error:  # noqa: BLE001 - a bug must not end the thread: it is logged with its traceback
+        return [error] * len(calls)
+
+
+def _build_problem(error: Exception, request_id: str, path: str, *, keep: bool) -> tuple[int, bytes]:
+    if isinstance(error, CondauError):
+        problem, further = problems.build_problem(error, request_id)
+    else:
+        problem, further = problems.build_bug(error, request_id, path), {}
+    headers = {"X-Request-Id": request_id, **_SAFETY, **further, "Content-Type": problems.MEDIA_TYPE}
+    status: int = problem["status"]
+    return status, encode_answer(status, headers, json.dumps(problem, ensure_ascii=False).encode(), keep=keep)

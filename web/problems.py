@@ -68,6 +68,14 @@ def build_problem(error: errors.CondauError, request_id: str) -> tuple[dict[str,
     return {**body, "request_id": request_id}, headers
 
 
+def build_bug(error: Exception, request_id: str, path: str) -> dict[str, Any]:
+    """The problem document of a fault of ours, which is logged with its traceback."""
+    _log.error("bug", exc_info=error, extra={"fields": {"request_id": request_id, "path": path}})
+    detail = "this is a fault of ours; the request id finds it in the log"
+    body = {"type": "urn:condau:problem:internal", "title": "Internal error", "status": 500, "detail": detail}
+    return {**body, "request_id": request_id}
+
+
 def _answer_error(req: falcon.Request, resp: falcon.Response, error: errors.CondauError, _: Any) -> None:
     body, headers = build_problem(error, req.context.request_id)
     for name, value in headers.items():
@@ -84,9 +92,7 @@ def _answer_http_error(req: falcon.Request, resp: falcon.Response, error: falcon
 
 
 def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, _: Any) -> None:
-    _log.error("bug", exc_info=error, extra={"fields": {"request_id": req.context.request_id, "path": req.path}})
-    detail = "this is a fault of ours; the request id finds it in the log"
-    _send(req, resp, {"type": "urn:condau:problem:internal", "title": "Internal error", "status": 500, "detail": detail})
+    _send(req, resp, build_bug(error, req.context.request_id, req.path))
 
 
 def _send(req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> None:

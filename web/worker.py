@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import threading
+import itertools
 import time
-from collections import deque
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any, Final, Protocol, cast
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from web.express import LONGEST, ExpressAnswer, ExpressHandler, ExpressRequest, parse_express
+from web.express import LONGEST, ExpressHandler, HeadReader
+from web.lane import Kept, Lane, LaneRules
 
 FIRST_BYTES: Final = 10.0
 """Seconds a new connection may stay silent."""
-_BATCH: Final = 32
-_WAITING: Final = 256
-"""Requests that wait for the lane at most; who comes then goes the general way, which has its own queue."""
-_LINGER: Final = 2.0
-"""Seconds a stopping worker keeps connections for a request that is under way (as gunicorn does)."""
-_log = logging.getLogger("condau.express")
-_Ready = tuple[TConn, ExpressRequest]
 
 
 class ExpressApplication(Protocol):
@@ -30,36 +22,33 @@ class ExpressApplication(Protocol):
 
     express: ExpressHandler
     express_threads: int
-    """At least two, so that one signs while another waits for the disk."""
+    """How many lanes there are: with two, one signs while the other waits for the disk."""
 
 
 class ExpressWorker(ThreadWorker):
-    """Reads what has arrived on a connection in the main thread; plain small requests go to the lane, all else to the pool."""
+    """Reads what has arrived on a connection in the main thread; who sends plain small requests moves to a lane, all else goes
+    to the pool."""
 
     def run(self) -> None:
         """Serve until told to stop."""
         app = cast("ExpressApplication", self.app)
-        self._handler = app.express
-        self._threads = app.express_threads
-        self._ready: deque[_Ready] = deque()
-        self._arrived = threading.Condition()
-        self._done = False
-        threads = [threading.Thread(target=self._drive, name=f"express-{n}", daemon=True) for n in range(self._threads)]
-        for thread in threads:
-            thread.start()
+        self._reader = HeadReader(app.express)
+        rules = LaneRules(
+            alive=lambda: self.alive,
+            keep=lambda: self.alive and self.nr_conns <= self.max_keepalived,
+            closed=lambda: self.method_queue.defer(self._count_closed),
+            give_back=lambda conn, data: self.method_queue.defer(self._go_general, conn, data),
+            keepalive=float(self.cfg.keepalive),
+        )
+        lanes = [Lane(handler=app.express, reader=self._reader, rules=rules) for _ in range(app.express_threads)]
+        self._lanes = itertools.cycle(lanes)
+        for number, lane in enumerate(lanes):
+            lane.start(f"express-{number}")
         try:
             super().run()
         finally:
-            with self._arrived:
-                self._done = True
-                self._arrived.notify_all()
-
-    def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
-        """Look at every connection that has something to say, and only then wake the lane: it takes them together."""
-        super().wait_for_and_dispatch_events(timeout)
-        if self._ready:
-            with self._arrived:
-                self._arrived.notify()
+            for lane in lanes:
+                lane.stop()
 
     def enqueue_req(self, conn: TConn) -> None:
         """A connection is new or has become readable: take what is there, or wait until there is something."""
@@ -76,10 +65,14 @@ class ExpressWorker(ThreadWorker):
         if not data:
             self._drop(conn)
             return
-        request = parse_express(data, _address(conn), self._handler) if len(data) <= LONGEST else None
-        if request is not None and len(self._ready) < _WAITING:
-            self._ready.append((conn, request))
-            return
+        request = self._reader.read(data, _address(conn)) if len(data) <= LONGEST else None
+        if request is None:
+            self._go_general(conn, data)
+        else:
+            next(self._lanes).take(Kept(conn, conn.sock, _address(conn)), request)
+
+    def _go_general(self, conn: TConn, data: bytes) -> None:
+        """To the pool, with what was read already."""
         conn.data_ready = True
         conn.init()
         parser: Any = conn.parser  # the one of HTTP/1.x
@@ -98,53 +91,11 @@ class ExpressWorker(ThreadWorker):
         self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def _drop(self, conn: TConn) -> None:
-        self.nr_conns -= 1
+        self._count_closed()
         conn.close()
 
-    def _drive(self) -> None:
-        """One thread of the lane: takes its share of what waits, answers it, and gives the connections back."""
-        while batch := self._take():
-            kept = [(conn, self._send(conn, answer)) for (conn, _), answer in zip(batch, self._answer(batch), strict=True)]
-            self.method_queue.defer(self._finish, kept)
-
-    def _take(self) -> list[_Ready]:
-        with self._arrived:
-            while not self._ready:
-                if self._done:
-                    return []
-                self._arrived.wait()
-            share = min(_BATCH, -(-len(self._ready) // (self._threads - 1)))  # one of them is at the disk
-            batch = [self._ready.popleft() for _ in range(share)]
-            if self._ready:
-                self._arrived.notify()
-            return batch
-
-    def _answer(self, batch: list[_Ready]) -> list[ExpressAnswer]:
-        try:
-            return list(self._handler.answer([request for _, request in batch]))
-        except Exception:  # noqa: BLE001 - a bug must not end the thread: it is logged with its traceback
-            _log.exception("bug")
-            return [ExpressAnswer(500, {}, b"")] * len(batch)
-
-    def _send(self, conn: TConn, answer: ExpressAnswer) -> bool:
-        """Whether the connection can be used again. An answer is far smaller than a socket's buffer: who leaves no room for
-        it does not read, and is cut off."""
-        keep = self.alive and len(self.keepalived_conns) < self.max_keepalived
-        data = answer.encode(keep=keep)
-        try:
-            return bool(conn.sock.send(data) == len(data) and keep)
-        except OSError:
-            return False
-
-    def _finish(self, kept: list[tuple[TConn, bool]]) -> None:
-        """In the main thread: wait for the next request on the connections that stay open."""
-        for conn, keep in kept:
-            if not keep:
-                self._drop(conn)
-                continue
-            conn.timeout = time.monotonic() + (self.cfg.keepalive if self.alive else _LINGER)
-            self.keepalived_conns.append(conn)
-            self.poller.register(conn.sock, EVENT_READ, partial(self.on_client_socket_readable, conn))
+    def _count_closed(self) -> None:
+        self.nr_conns -= 1
 
 
 def _address(conn: TConn) -> str:

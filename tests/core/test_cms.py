@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from core.cms import ID_DATA, ID_TST_INFO, CmsSigner, check_signed_data
+from core.cms import ID_DATA, ID_TST_INFO, CmsSigner, check_signed_data, encode_certificates
 from core.signatures import fitting_hash, sign
 from hsm.keys import KeySpec, PrivateKey
 from tests.software_keys import make_key
@@ -49,7 +49,7 @@ def sign_content(holder: tuple[PrivateKey, x509.Certificate], *, detached: bool,
     signer = CmsSigner(certificate)
     attributes = signer.build_attributes(content_type=ID_DATA, message_digest=signer.digest(CONTENT))
     signature = sign(key, attributes, signer.hash_algorithm)
-    options = {"certificates": [certificate], **options}
+    options = {"certificates": encode_certificates([certificate]), **options}
     return signer.build_signed_data(attributes, signature, content_type=ID_DATA, content=None if detached else CONTENT, **options)
 
 
@@ -158,7 +158,7 @@ def test_a_content_other_than_data_makes_it_version_3(p256: tuple[PrivateKey, x5
     signer = CmsSigner(p256[1])
     attributes = signer.build_attributes(content_type=ID_TST_INFO, message_digest=signer.digest(CONTENT))
     signature = sign(p256[0], attributes, signer.hash_algorithm)
-    der = signer.build_signed_data(attributes, signature, content_type=ID_TST_INFO, content=CONTENT, certificates=[])
+    der = signer.build_signed_data(attributes, signature, content_type=ID_TST_INFO, content=CONTENT)
     signed = cms.ContentInfo.load(der)["content"]
     assert signed["version"].native == "v3"
     assert signed["certificates"].native is None
@@ -184,8 +184,8 @@ def test_the_check_names_what_is_wrong(p256: tuple[PrivateKey, x509.Certificate]
     signer = CmsSigner(certificate)
     attributes = signer.build_attributes(content_type=ID_DATA, message_digest=digest)
     forged = sign(make_key(KeySpec.P_256), attributes, signer.hash_algorithm)
-    bad = signer.build_signed_data(attributes, forged, content_type=ID_DATA, content=None, certificates=[])
-    mislabelled = signer.build_signed_data(attributes, forged, content_type=ID_TST_INFO, content=None, certificates=[])
+    bad = signer.build_signed_data(attributes, forged, content_type=ID_DATA, content=None)
+    mislabelled = signer.build_signed_data(attributes, forged, content_type=ID_TST_INFO, content=None)
     for what, (given, owner, expected) in {
         "1.2.840.113549.1.9.4": (der, certificate, bytes(32)),
         "1.2.840.113549.1.9.16.2.47": (der, stranger, digest),
@@ -223,7 +223,7 @@ def test_openssl_accepts_rsa_pss(tmp_path: Path, hash_algorithm: hashes.HashAlgo
     digest = signer.digest(CONTENT)
     attributes = signer.build_attributes(content_type=ID_DATA, message_digest=digest)
     signature = sign(key, attributes, signer.hash_algorithm, pss=True)
-    options: dict[str, Any] = {"content_type": ID_DATA, "content": CONTENT, "certificates": [certificate]}
+    options: dict[str, Any] = {"content_type": ID_DATA, "content": CONTENT, "certificates": encode_certificates([certificate])}
     der = signer.build_signed_data(attributes, signature, **options)
     assert openssl_accepts(der, certificate, tmp_path, detached=False)
     check_signed_data(der, certificate=certificate, message_digest=digest)
@@ -232,3 +232,28 @@ def test_openssl_accepts_rsa_pss(tmp_path: Path, hash_algorithm: hashes.HashAlgo
     wrong = signer.build_signed_data(attributes, sign(key, attributes, signer.hash_algorithm), **options)
     with pytest.raises(ValueError, match="does not verify"):
         check_signed_data(wrong, certificate=certificate, message_digest=digest)
+
+
+def test_every_message_of_a_hot_path_is_checked_and_the_first_of_each_shape_is_read_back(
+    p256: tuple[PrivateKey, x509.Certificate],
+) -> None:
+    signer = CmsSigner(p256[1])
+
+    def build(content: bytes, key: PrivateKey = p256[0]) -> tuple[bytes, bytes, bytes]:
+        attributes = signer.build_attributes(content_type=ID_TST_INFO, message_digest=signer.digest(content))
+        signature = sign(key, attributes, signer.hash_algorithm)
+        return signer.build_signed_data(attributes, signature, content_type=ID_TST_INFO, content=content), attributes, signature
+
+    def check(made: tuple[bytes, bytes, bytes], content: bytes) -> None:
+        signer.check(*made, content=content, content_type=ID_TST_INFO)
+
+    first = build(CONTENT)
+    with pytest.raises(ValueError, match="ParseError"):  # what the declared decoder cannot read does not become a known shape
+        check((first[0][:-1] + b"\x00\x00", *first[1:]), CONTENT)
+    for _ in range(3):
+        check(build(CONTENT), CONTENT)
+        check(build(CONTENT[::-1]), CONTENT[::-1])
+    with pytest.raises(ValueError, match="digest of the content"):
+        check(build(CONTENT), CONTENT[::-1])
+    with pytest.raises(ValueError, match="does not verify"):
+        check(build(CONTENT, make_key(KeySpec.P_256)), CONTENT)

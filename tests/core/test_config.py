@@ -58,6 +58,7 @@ def test_home_is_put_into_what_the_module_reads(tmp_path: Path) -> None:
         ({"tsa": {"units": [{"name": "a", "pss": True}]}}, "tsa.units[0].pss"),
         ({"tsa": {"units": [{"name": "a", "colour": "red"}]}}, "tsa.units[0].colour"),
         ({"tsa": {"organization_identifier": "0100000000"}}, "tsa.organization_identifier"),
+        ({"tsa": {"contact": "a\nb"}}, "tsa.contact"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_its_key(tmp_path: Path, table: dict[str, Any], key: str) -> None:

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -97,16 +98,22 @@ def test_rows_of_many_threads_share_transactions_and_all_arrive(database: Databa
     assert len(commits) < 160
 
 
-def test_whose_row_cannot_be_inserted_is_told_so_alone(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [({"action": None}, sa.exc.IntegrityError), ({"at": datetime(2026, 1, 1)}, ValueError), ({"detail": object()}, TypeError)],  # noqa: DTZ001 - the point
+)
+def test_whose_row_cannot_be_inserted_is_told_so_alone(
+    database: Database, fault: dict[str, Any], expected: type[Exception]
+) -> None:
     statement, values = _row("good")
-    bad = {**values, "action": None}
+    bad = {**values, **fault}
     outcomes: list[type[Exception] | None] = []
 
     def insert(row: Row) -> None:
         try:
             database.insert(row)
             outcomes.append(None)
-        except sa.exc.IntegrityError as error:
+        except Exception as error:  # noqa: BLE001 - compared below
             outcomes.append(type(error))
 
     with database._my_turn():  # all six wait, and are then taken together
@@ -118,7 +125,7 @@ def test_whose_row_cannot_be_inserted_is_told_so_alone(database: Database) -> No
     for thread in threads:
         thread.join()
     assert outcomes.count(None) == 5
-    assert outcomes.count(sa.exc.IntegrityError) == 1
+    assert outcomes.count(expected) == 1
     assert _count(database) == 5
 
 

@@ -21,7 +21,7 @@ from audit.log import Actor, AuditEntry
 from core.db import Database
 from core.settings import Config
 from hsm.keys import KeySpec
-from pki import http, http_enrolment, http_status
+from pki import http, http_enrolment, http_ocsp, http_status
 from pki.acts import RevocationActs, build_acts
 from pki.authorities import Organisation, create_authorities
 from pki.ca import CertificateAuthority, IssuedCertificate
@@ -173,8 +173,8 @@ def make_app(house: House) -> Any:
     """The routes of this room behind the HTTP shell."""
     app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=house.database), body_limit=1_000_000)])
     problems.install(app)
-    app.add_route("/ocsp", http_status.OcspPost(responder=house.ocsp))
-    app.add_route("/ocsp/{request:path}", http_status.OcspGet(responder=house.ocsp, now=house.clock))
+    app.add_route("/ocsp", http_ocsp.OcspPost(responder=house.ocsp))
+    app.add_route("/ocsp/{request:path}", http_ocsp.OcspGet(responder=house.ocsp, now=house.clock))
     app.add_route("/crl/{file}", http_status.CrlFile(publisher=house.crl))
     app.add_route("/crl/{file}/{part}", http_status.CrlPartFile(publisher=house.crl))
     app.add_route("/v1/crls/{authority}", http_status.CrlArchive(publisher=house.crl))

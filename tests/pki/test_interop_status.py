@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -67,6 +68,14 @@ def _never_issued(house: House, like: IssuedCertificate) -> x509.Certificate:
         extensions=list(like.certificate.extensions),
     )
     return builder.sign(house.keys.key("ca-issuing"), hashes.SHA256())
+
+
+def test_ocsp_by_pkijs(scene: Scene, pkijs: Path) -> None:
+    """By POST, CertIDs over SHA-256, with a nonce; PKI.js checks the signature and the responder's chain."""
+    program = shutil.copy(Path(__file__).parent / "clients" / "ocsp.mjs", pkijs)
+    names = ("good", "revoked", "held", "unknown")
+    said = run("node", program, f"{scene.house.config.public_url}/ocsp", scene.folder, *names)
+    assert said.split() == ["good:good", "revoked:revoked:1", "held:revoked:6", "unknown:unknown"]
 
 
 def test_ocsp_by_openssl(scene: Scene) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from audit.log import AuditEntry
 from core.errors import Unavailable
 from pki.models import OcspRecord
-from pki.ocsp_der import Refusal, parse_request
+from pki.ocsp_request import Refusal, parse_request
 from tests.conftest import Clock
 from tests.pki.house import ADMIN, ANYBODY, BrokenKeys, House, ocsp_request
 from tests.software_keys import SoftwareKeys

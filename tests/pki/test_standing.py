@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +17,11 @@ from sqlalchemy.exc import DBAPIError
 
 from core.errors import Conflict, NotFound, Rejected
 from hsm.keys import KeySpec
+from pki.ca import to_pem
 from pki.grounds import MEANINGS, REASONS, Ground, choose_reason
 from pki.models import Certificate, StatusEvent, SubjectKey
 from tests.conftest import Clock
-from tests.pki.house import ADMIN, House, make_csr
+from tests.pki.house import ADMIN, House, make_csr, run
 from tests.software_keys import make_key
 
 
@@ -151,6 +154,49 @@ def test_what_was_known_then_is_proved_by_a_crl(house: House, clock: Clock) -> N
         assert crl.last_update_utc <= at
         assert house.crl.published_at("issuing", at=None, number=told.evidence.number).der == base64.b64decode(told.evidence.crl)
         assert house.crl.published_at("issuing", at=at).number == told.evidence.number
+
+
+def test_what_was_known_then_is_proved_by_an_ocsp_response_too(house: House, clock: Clock, tmp_path: Path) -> None:
+    """Also a suspension that was over before the next CRL; every proof is judged by openssl."""
+    issued, moments, steps = house.issue(), list[datetime](), list[str]()
+    for name, act in (("issued", None), ("held", house.revocations.suspend), ("resumed", house.revocations.resume)):
+        clock.move(minutes=20)
+        if act is not None:
+            act(issued.serial, actor=ADMIN)
+        moments.append(clock() + timedelta(seconds=30))
+        steps.append(name)
+        clock.move(minutes=1)
+        house.status(issued)
+        house.status(issued)
+    clock.move(minutes=20)
+    house.revocations.revoke(issued.serial, reason="superseded", actor=ADMIN)
+    told = [house.history.status(issued.serial, at) for at in [*moments, moments[0] + timedelta(minutes=5)]]
+    assert [item.status for item in told] == ["good", "suspended", "good", "good"]
+    for item, status in zip(told, ("good", "revoked", "good", "good"), strict=True):
+        assert item.ocsp is not None
+        assert item.ocsp.status == status
+        response = base64.b64decode(item.ocsp.response)
+        assert hashlib.sha256(response).hexdigest() == item.ocsp.sha256
+        said = _judge_proof(tmp_path, issued, response, item.ocsp.this_update)
+        assert "Response verify OK" in said
+        assert f"cert.pem: {status}" in said
+    assert told[0].ocsp == told[3].ocsp, "in force then"
+    now = house.history.status(issued.serial)
+    assert (now.status, now.ocsp) == ("revoked", None), "nobody has asked since"
+    house.status(issued)
+    assert house.history.status(issued.serial).ocsp is not None
+    before = house.history.status(issued.serial, moments[0] - timedelta(minutes=10))
+    assert before.ocsp == told[0].ocsp, "the first after it says that nothing had happened"
+
+
+def _judge_proof(folder: Path, issued: Any, response: bytes, at: datetime) -> str:
+    issuing, root = issued.chain
+    (folder / "response").write_bytes(response)
+    for name, text in (("cert", [issued.certificate]), ("issuing", [issuing]), ("chain", [issuing, root])):
+        (folder / f"{name}.pem").write_text("".join(to_pem(item) for item in text))
+    files = [folder / f"{name}.pem" for name in ("issuing", "cert", "chain")]
+    asked: list[str | Path] = ["-issuer", files[0], "-cert", files[1], "-CAfile", files[2], "-attime", str(int(at.timestamp()) + 1)]
+    return run("openssl", "ocsp", "-respin", folder / "response", *asked, "-no_nonce", "-validity_period", "1000000000")
 
 
 @pytest.mark.parametrize(("days", "status"), [(-1, "unknown"), (0, "good"), (1999, "expired")])

@@ -133,6 +133,11 @@ class FakedService:
         lines = [json.loads(line) for line in self.service.log().splitlines() if line.startswith("{")]
         return [f"{line['code']}" for line in lines if line["log"] == "condau.tsa.clock"]
 
+    def audited(self) -> list[str]:
+        """What an auditor is told of the clock, the newest first."""
+        answer = self.service.request("GET", "/v1/audit-entries?subject=clock&limit=3", key="auditor")
+        return [entry["action"] for entry in json.loads(answer.body)["entries"]]
+
 
 @pytest.fixture(scope="module")
 def faked(new_service: Instances, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakedService]:
@@ -236,6 +241,7 @@ def test_a_change_is_logged_once_and_not_for_each_request(well: FakedService) ->
     assert well.events()[before:] == ["stepped", "outside accuracy"]
     well.heal()
     assert well.events()[before:][-1] == "trusted"
+    well.until(lambda: well.audited() == ["clock.trust", "clock.distrust", "clock.distrust"])
 
 
 def test_a_signature_with_a_time_stamp_waits_for_the_clock(well: FakedService) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -132,6 +133,7 @@ def test_openssl_sees_a_certificate_good_and_then_revoked(service: Service, auth
     )
     assert revoked.status == 200
     assert re.search(r"leaf.pem: revoked.*keyCompromise", _ocsp(authorities, service), re.DOTALL)
+    _check_proofs(service, authorities, certificate["serial"])
     crl = authorities / "issuing.crl"
     crl.write_bytes(service.request("GET", "/crl/issuing.crl").body)
     crls = [run("openssl", "crl", "-inform", "DER", "-in", authorities / f"{name}.crl").stdout for name in ("root", "issuing")]
@@ -139,6 +141,18 @@ def test_openssl_sees_a_certificate_good_and_then_revoked(service: Service, auth
     refused = _verify(authorities, check=False)
     assert refused.returncode != 0
     assert "certificate revoked" in refused.stdout + refused.stderr
+
+
+def _check_proofs(service: Service, folder: Path, serial: str) -> None:
+    """What proves the revocation, by HTTP and by `condau`: openssl reads the same in both."""
+    told = json.loads(service.request("GET", f"/v1/certificates/{serial}/status", key="admin").body)
+    service.condau("status", serial, "--proofs", str(folder / "proofs"))
+    response = folder / "proofs" / f"{serial}.ocsp"
+    assert response.read_bytes() == base64.b64decode(told["ocsp"]["response"])
+    assert (folder / "proofs" / f"{serial}.crl").read_bytes() == base64.b64decode(told["evidence"]["crl"])
+    files: list[str | Path] = ["-issuer", folder / "issuing.pem", "-cert", folder / "leaf.pem", "-CAfile", folder / "chain.pem"]
+    said = run("openssl", "ocsp", "-respin", response, *files, "-no_nonce").stdout
+    assert re.search(r"leaf.pem: revoked.*keyCompromise", said, re.DOTALL)
 
 
 def test_urls_in_certificates_answer(service: Service) -> None:

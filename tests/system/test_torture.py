@@ -14,7 +14,7 @@ def test_nothing_acknowledged_is_lost_to_kill_9(new_service: Instances) -> None:
     service.start()
     tally = calm(service, 5)
     assert tally.server_errors == 0, tally.statuses
-    assert all(tally.acknowledged[kind] for kind in ("sign", "stamp", "issue")), tally.statuses
+    assert all(tally.acknowledged[kind] for kind in ("sign", "stamp", "issue", "ask")), tally.statuses
     hit = torture(service, 12, seed=2026, progress=lambda _number, _done: None)
     assert service.stop() == 0
     for kind, ids in tally.acknowledged.items():

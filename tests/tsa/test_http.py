@@ -82,7 +82,7 @@ def test_an_outage_is_system_failure(
     def away(*_: object) -> bytes:
         raise Unavailable("hsm", "the HSM is away", retry_after=2)
 
-    monkeypatch.setattr(authority, "_make", away)
+    monkeypatch.setattr(authority, "_sign", away)
     answer = post(client, query())
     assert (answer.status_code, answer.headers["content-type"]) == (200, REPLY_TYPE)
     assert answer.content.endswith(bytes.fromhex("030506000000") + b"\x40")  # bit 25, systemFailure

@@ -19,6 +19,8 @@ from web import problems
 from web.access import ApiKeys, Shell
 
 ANOTHER = TsaConfig(
+    operator="Văn phòng thử nghiệm",
+    contact="tsa@example.org",
     accuracy_milliseconds=250,
     clock=ClockConfig(sources=("ntp://a.example", "ntp://b.example", "ntp://c.example"), interval=32, max_age=96),
     units=(TsaUnitConfig("seal", "1.2.3.4", key="rsa-3072", pss=True, keys=3), TsaUnitConfig("fast", "1.2.3.5", qualified=True)),
@@ -41,6 +43,8 @@ def test_every_configured_number_is_in_it(language: str, tmp_path: Path) -> None
     assert "| 4321 |" in text
     assert "| <van-ban> | 77 | 8888 |" in text
     assert "https://tsa.example/tsa/fast" in text
+    assert ": Văn phòng thử nghiệm.\n" in text
+    assert ": tsa@example.org.\n" in text
 
 
 def test_both_languages_state_the_same_numbers(tmp_path: Path) -> None:
