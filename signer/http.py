@@ -5,6 +5,7 @@ from __future__ import annotations
 import falcon
 
 from audit.log import Actor
+from core.content import Content
 from core.errors import Conflict, Forbidden, Malformed, Rejected, Unavailable
 from registry.models import Role
 from signer.options import PdfOptions
@@ -44,7 +45,8 @@ class PdfSignatures:
         parts: dict[str, bytes],
     ) -> None:
         """Answer with the signed PDF."""
-        resp.data = self._signer.sign_pdf(document, options, actor, image=parts.get("image"))
+        signed = self._signer.sign_pdf(Content.of(document), options, actor, image=parts.get("image"))
+        resp.set_stream(signed.chunks(), signed.size)
         resp.content_type = _PDF
 
 

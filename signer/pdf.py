@@ -12,20 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, pdf_date, pdf_name, pdf_string
 
 from core.cms import ID_DATA, CmsSigner
+from core.content import Content
 from core.errors import Conflict, Rejected
 from pki.certificates import Identity
 from signer.options import PdfOptions
 from signer.pdf_check import check_output
+from signer.pdf_hole import Hole, HoleTooSmall, Revision
 from signer.pdf_place import Place, new_place, place_of_field
 from signer.pdf_update import (
     Update,
@@ -46,7 +45,7 @@ _TIMESTAMP_HEADERS = 64
 """What stands around it in the CMS: an attribute's type and lengths, and lengths that grow."""
 
 
-class HoleTooSmall(Exception):
+class TimestampTooBig(Exception):
     """The CMS does not fit what was reserved; ``timestamp`` is the size in bytes of the timestamp that was to go in."""
 
     def __init__(self, timestamp: int) -> None:
@@ -58,14 +57,13 @@ class HoleTooSmall(Exception):
 class Prepared:
     """A document with an empty signature behind it, and the digest that is to be signed."""
 
-    original: bytes
-    update: bytes
-    """The new revision, ByteRange filled in, the hole still zeros."""
-    hole: tuple[int, int]
-    """Where the hexadecimal digits go: from, to, counted in ``update``."""
+    revision: Revision
+    """The document and what goes behind it."""
     digest: bytes
     """Over everything but the hole and its angle brackets, with the hash that goes with the signer's key."""
     password: str | None
+    update: Update
+    """Ready for a further revision, once what became of this one is committed to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class Signed:
 
 
 def prepare(
-    document: bytes,
+    document: Content,
     options: PdfOptions,
     *,
     identity: Identity,
@@ -99,8 +97,8 @@ def prepare(
     with reading():
         check_not_final(update)
         signature = _signature_dictionary(options, identity, at)
-        contents = signature["/Contents"] = _Verbatim(b"<" + b"0" * (2 * room) + b">")
-        byte_range = signature["/ByteRange"] = _Verbatim(_byte_range(0, 0, 0))
+        hole = Hole(room)
+        hole.put_into(signature)
         place = _place(update, options, visible=picture is not None)
         if place.box is not None:
             text = default_text(identity.certificate, at) if options.text is None and picture is None else options.text
@@ -108,16 +106,9 @@ def prepare(
         place.widget["/V"] = update.add_object(signature)
         _apply_lock(update, place.widget, signature)
         set_signature_flags(update)
-        tail = update.appended(document)
-    end, gap = len(document) + len(tail), (contents.position, contents.position + len(contents.data))
-    filled = _byte_range(gap[0], gap[1], end - gap[1])
-    start = byte_range.position - len(document)
-    tail[start : start + len(filled)] = filled
-    hole = gap[0] - len(document) + 1, gap[1] - len(document) - 1
-    digest = hashes.Hash(cms_signer(identity.certificate).hash_algorithm)
-    for part in (document, memoryview(tail)[: hole[0] - 1], memoryview(tail)[hole[1] + 1 :]):
-        digest.update(part)
-    return Prepared(document, bytes(tail), hole, digest.finalize(), options.password)
+        revision = hole.write(update)
+    digest = revision.digest(cms_signer(identity.certificate).hash_algorithm)
+    return Prepared(revision, digest, options.password, update)
 
 
 def sign(digest: bytes, identity: Identity, use_key: Callable[[bytes], bytes]) -> Signed:
@@ -129,19 +120,19 @@ def sign(digest: bytes, identity: Identity, use_key: Callable[[bytes], bytes]) -
     return Signed(identity, attributes, use_key(attributes), digest)
 
 
-def finish(prepared: Prepared, signed: Signed, stamp: Callable[[bytes], bytes] | None) -> bytes:
+def finish(prepared: Prepared, signed: Signed, stamp: Callable[[bytes], bytes] | None) -> Content:
     """The signed document, checked by reading it again. ``stamp`` makes it B-T: it returns a timestamp over the bytes it is given.
 
-    Raises HoleTooSmall when the timestamp is bigger than was prepared for.
+    Raises TimestampTooBig when the timestamp is bigger than was prepared for.
     """
     timestamp = None if stamp is None else stamp(signed.value)
     der = _cms(signed.identity, signed.attributes, signed.value, timestamp)
-    start, end = prepared.hole
-    if 2 * len(der) > end - start:
-        raise HoleTooSmall(len(timestamp or b""))
-    digits = der.hex().encode().ljust(end - start, b"0")
-    document = b"".join((prepared.original, prepared.update[:start], digits, prepared.update[end:]))
-    check_output(document, prepared.original, certificate=signed.identity.certificate, password=prepared.password)
+    try:
+        document = prepared.revision.fill(der)
+    except HoleTooSmall as error:
+        raise TimestampTooBig(len(timestamp or b"")) from error
+    original = prepared.revision.original
+    check_output(document, original, certificate=signed.identity.certificate, password=prepared.password)
     return document
 
 
@@ -149,22 +140,6 @@ def finish(prepared: Prepared, signed: Signed, stamp: Callable[[bytes], bytes] |
 def cms_signer(certificate: x509.Certificate) -> CmsSigner:
     """The CMS builder for a certificate, kept between documents."""
     return CmsSigner(certificate)
-
-
-class _Verbatim(generic.PdfObject):
-    """Bytes written as they are, and the position where they went."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.position = -1
-
-    def write_to_stream(self, stream: Any, handler: object = None, container_ref: object = None) -> None:  # noqa: ARG002 - pyHanko's signature
-        self.position = stream.tell()
-        stream.write(self.data)
-
-
-def _byte_range(before: int, after: int, rest: int) -> bytes:
-    return (b"[0 %d %d %d]" % (before, after, rest)).ljust(44)
 
 
 def _signature_dictionary(options: PdfOptions, identity: Identity, at: datetime) -> DictionaryObject:

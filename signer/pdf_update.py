@@ -18,6 +18,7 @@ from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObj
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.misc import PdfError
 
+from core.content import Content
 from core.errors import CondauError, Conflict, Malformed, Rejected
 from core.pdf import Reader
 
@@ -42,16 +43,30 @@ def reading() -> Iterator[None]:
 
 
 class Update(IncrementalPdfFileWriter):
-    """What one revision adds. Metadata, version and everything else nobody asked to change stay as they are."""
+    """What one revision adds. Metadata, version and everything else nobody asked to change stay as they are.
+
+    Several revisions can follow each other without the file being read again: take :meth:`revision`, then
+    :meth:`commit` what became of it, then add to the same update.
+    """
 
     output_version = (1, 0)  # the file keeps the version it states
 
-    def __init__(self, document: bytes) -> None:
-        reader = Reader(io.BytesIO(document), strict=False)
+    def __init__(self, document: Content) -> None:
+        reader = Reader(document.stream(), strict=False)
         super().__init__(reader.stream, prev=reader)
+        self.document = document
+        """What the next revision goes behind."""
+        self._written: dict[tuple[int, int], generic.PdfObject] = {}
         revisions = range(reader.xrefs.total_revisions)
         used = (ref.idnum for revision in revisions for ref in reader.xrefs.explicit_refs_in_revision(revision))
         self._lastobj_id = max(self._lastobj_id, max(used, default=0))  # with too small a /Size we would overwrite objects
+
+    def get_object(self, ido: Any, as_metadata_stream: bool = False) -> Any:
+        """The object as it is now: added or changed in this revision, in one committed before, or read from the file."""
+        key = ido.generation, ido.idnum
+        if key not in self.objects and key in self._written:
+            return self._written[key]
+        return super().get_object(ido, as_metadata_stream)
 
     def _write_header(self, stream: object) -> None:
         """The earlier revisions are not copied: the caller has them."""
@@ -59,13 +74,25 @@ class Update(IncrementalPdfFileWriter):
     def _update_meta(self) -> None:
         """Signing says nothing about the document's metadata."""
 
-    def appended(self, document: bytes) -> bytearray:
+    def revision(self) -> bytearray:
         """The new revision: the bytes that go behind ``document``."""
-        start = b"" if document.endswith((b"\n", b"\r")) else b"\n"
-        tail = _Tail(len(document))
-        tail.write(start)
+        size = self.document.size
+        tail = _Tail(size)
+        tail.write(b"" if self.document.read(size - 1, size) in (b"\n", b"\r") else b"\n")
         self.write(tail)  # type: ignore[no-untyped-call]  # pyHanko states no types for it
         return bytearray(tail.getbuffer())
+
+    def commit(self, document: Content) -> None:
+        """Go on behind ``document``, which is the earlier one with :meth:`revision` (its hole filled) behind it."""
+        end = document.read(max(self.document.size, document.size - 64), document.size)
+        self.prev.last_startxref = int(end.rpartition(b"startxref")[2].split()[0])
+        self.document = document
+        with reading():
+            for (generation, number), item in self.objects.items():
+                _own(item, generic.Reference(number, generation, self))
+        self._written |= self.objects
+        self.objects = {}
+        self._lastobj_id += self.stream_xrefs  # the cross-reference stream is an object as well
 
 
 class _Tail(io.BytesIO):
@@ -79,7 +106,17 @@ class _Tail(io.BytesIO):
         return self._offset + super().tell()
 
 
-def open_update(document: bytes, password: str | None) -> Update:
+def _own(item: Any, owner: generic.Reference) -> None:
+    """Let everything direct in ``item`` know which object it is part of, as it would had it been read from the file."""
+    if not isinstance(item, generic.PdfObject) or isinstance(item, (IndirectObject, generic.DecryptedObjectProxy)):
+        return
+    if item.container_ref is None:
+        item.container_ref = owner
+    for part in item.values() if isinstance(item, DictionaryObject) else item if isinstance(item, ArrayObject) else ():
+        _own(part, owner)
+
+
+def open_update(document: Content, password: str | None) -> Update:
     """``document`` opened for one more revision. Raises Malformed, or Rejected for what is locked."""
     with reading():
         update = Update(document)

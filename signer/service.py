@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audit.log import Actor
 from core.clock import Now
+from core.content import Content
 from core.db import Database
 from hsm.keys import KeyStore
 from pki.certificates import Identity, signing_identity
@@ -33,14 +34,14 @@ class Signer:
         self._keys = RecordedKeys(database=database, keys=keys, now=now)
         self._timestamp_room = pdf.TIMESTAMP_ROOM
 
-    def sign_pdf(self, document: bytes, options: PdfOptions, actor: Actor, image: bytes | None = None) -> bytes:
+    def sign_pdf(self, document: Content, options: PdfOptions, actor: Actor, image: bytes | None = None) -> Content:
         """``document`` with one PAdES signature more, as an incremental update of it; ``image`` is a PNG for the stamp.
 
         Raises Malformed, Rejected or Conflict for what cannot be signed, Forbidden for a key that is not the caller's to use,
         Unavailable while token, database or time-stamping are away. Nothing is returned that our own check did not pass.
         """
         identity = self._identity(options.signer, actor)
-        intent = Intent(identity, actor, "pdf", options.level, hashlib.sha256(document).hexdigest())
+        intent = Intent(identity, actor, "pdf", options.level, _sha256(document))
         stamp = (lambda data: self._stamp(data, actor)) if options.level == "B-T" else None
         while True:
             room = self._timestamp_room
@@ -50,7 +51,7 @@ class Signer:
             signed = pdf.sign(prepared.digest, identity, lambda data: self._keys.sign(data, intent))
             try:
                 return pdf.finish(prepared, signed, stamp)
-            except pdf.HoleTooSmall as error:
+            except pdf.TimestampTooBig as error:
                 if error.timestamp <= room:
                     raise  # more room would not have helped: a mistake of ours
                 self._timestamp_room = error.timestamp + 1024  # remembered: only the first document after a change is made twice
@@ -71,3 +72,10 @@ class Signer:
     def _identity(self, signer: str | None, actor: Actor) -> Identity:
         with self._database.read() as db:
             return signing_identity(db, client=actor.name, signer=signer, at=self._now())
+
+
+def _sha256(document: Content) -> str:
+    digest = hashlib.sha256()
+    for chunk in document.chunks():
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.log import SYSTEM, Actor
+from core.content import Content
 from core.db import Database
 from core.settings import Config, SignerConfig, TsaConfig
 from hsm.keys import KeySpec
@@ -19,6 +20,7 @@ from pki.certificates import Identity, signing_identity
 from pki.profile import build_subject
 from registry.models import Role, SubscriberKind
 from registry.registry import add_agency, add_client, add_subscriber, grant
+from signer.options import PdfOptions
 from signer.service import Signer, TimestampSource
 from tests.software_keys import SoftwareKeys
 from tsa.authority import TimestampAuthority
@@ -86,3 +88,9 @@ def build_house(
     tsa = TimestampAuthority(database=database, keys=keys, now=now, config=TsaConfig())
     signer = Signer(database=database, keys=keys, now=now, stamp=tsa.stamp, font=FONT)
     return House(database, keys, now, ca, tsa, signer)
+
+
+def sign_pdf(signer: Signer, document: bytes, options: PdfOptions, actor: Actor, image: bytes | None = None) -> bytes:
+    """What ``signer`` makes of a document in memory, in memory."""
+    signed = signer.sign_pdf(Content.of(document), options, actor, image=image)
+    return signed.read(0, signed.size)

@@ -17,7 +17,7 @@ from signer.options import PdfOptions
 from signer.service import Signer
 from signer.signing import Intent, RecordedKeys
 from tests.conftest import Clock
-from tests.signer.house import CLIENT, FONT, House
+from tests.signer.house import CLIENT, FONT, House, sign_pdf
 from tests.signer.pdfs import make_pdf
 from tests.software_keys import SoftwareKeys, make_key
 
@@ -130,7 +130,7 @@ def test_two_clients_at_once_each_get_their_own_signature(house: House) -> None:
 
     def work(number: int) -> None:
         for _ in range(5):
-            signed[number] = house.signer.sign_pdf(documents[number], B_B, CLIENT)
+            signed[number] = sign_pdf(house.signer, documents[number], B_B, CLIENT)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
     for thread in threads:
