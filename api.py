@@ -23,6 +23,7 @@ from pki import http_status as status
 from registry import http as registry
 from registry import http_agencies, http_callers
 from signer import http as signer
+from signer import http_digests
 from tsa import http as tsa
 from verifier import http as verifier
 from web import problems
@@ -58,6 +59,7 @@ def route_table(services: Services) -> Routes:
     for_client_systems: Routes = [
         ("/v1/signatures/pdf", signer.PdfSignatures(signer=services.signer)),
         ("/v1/signatures/xml", signer.XmlSignatures(signer=services.signer)),
+        ("/v1/signatures/digest", http_digests.DigestSignatures(signer=services.digests)),
         ("/v1/signers", pki.Signers(database=services.database, now=services.now)),
     ]
     for_admins_and_auditors: Routes = [

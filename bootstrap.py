@@ -38,6 +38,7 @@ from pki.status import StatusHistory
 from pki.summary import refresh_counts
 from pki.watch import Watcher
 from registry.clients import Clients
+from signer.digests import DigestSigner
 from signer.service import Signer
 from tsa.authority import TimestampAuthority
 from tsa.clock import TrustedClock, build_sources
@@ -82,6 +83,7 @@ class Services:
     metrics: Metrics
     units: Succession
     signer: Signer
+    digests: DigestSigner
     verifier: Verifier
     reminders: Reminders
     courier: Courier
@@ -223,6 +225,7 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
         metrics=metrics,
         units=Succession(database=database, ca=ca, now=now, units=tsa.units),
         signer=Signer(database=database, keys=token, now=now, stamp=tsa.stamp, font=config.signer.font),
+        digests=DigestSigner(database=database, keys=token, now=now, stamp=tsa.stamp),
         verifier=Verifier(database=database, now=now),
         reminders=Reminders(database=database, config=config.notices, now=now),
         courier=Courier(database=database, config=config.notices, now=now),

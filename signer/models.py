@@ -22,7 +22,8 @@ class SignatureState(StrEnum):
 class Signature(Base):
     """One use of a key, from its intent on.
 
-    The document is not kept; ``digest`` is the SHA-256 of what was handed in, ``value`` the signature value alone.
+    The document is not kept; ``digest`` is the SHA-256 of what was handed in, or the digest that was, ``value`` the signature
+    value alone.
     """
 
     __tablename__ = "signature"
@@ -35,9 +36,9 @@ class Signature(Base):
     """The signing certificate's serial number, lower-case hex."""
     key_label: Mapped[str] = mapped_column(sa.String(200))
     format: Mapped[str] = mapped_column(sa.String(8))
-    """``pdf`` or ``xml``."""
+    """``pdf``, ``xml``, or ``digest`` where only that was handed in."""
     level: Mapped[str] = mapped_column(sa.String(8))
     """``B-B`` or ``B-T``, as asked for."""
-    digest: Mapped[str] = mapped_column(sa.String(64))
+    digest: Mapped[str] = mapped_column(sa.String(128))
     state: Mapped[str] = mapped_column(sa.String(10), index=True)
     value: Mapped[bytes | None]

@@ -26,10 +26,10 @@ class Intent:
 
     identity: Identity
     actor: Actor
-    format: Literal["pdf", "xml"]
+    format: Literal["pdf", "xml", "digest"]
     level: str
     digest: str
-    """SHA-256 of the document as it was handed in, lower-case hex."""
+    """SHA-256 of the document as it was handed in, or the digest that was handed in instead of one; lower-case hex."""
 
 
 class RecordedKeys:
