@@ -28,6 +28,7 @@ from tsa import http as tsa
 from verifier import http as verifier
 from web import problems
 from web.access import ApiKeys, Shell
+from web.body import Spool
 from web.express_shell import ExpressShell
 from web.health import Liveness, Ready
 from web.metrics import MetricsText, OpenMetricsText
@@ -152,7 +153,9 @@ def _revoking(services: Services) -> dict[str, Any]:
 
 def create_app(services: Services) -> App:
     """The WSGI application over ``services``."""
-    shell = Shell(access=ApiKeys(database=services.database), body_limit=services.config.server.body_limit)
+    server = services.config.server
+    spool = Spool(server.spool, server.document_limit)
+    shell = Shell(access=ApiKeys(database=services.database), body_limit=server.body_limit, spool=spool)
     app: App = falcon.App(middleware=[shell], sink_before_static_route=False)
     problems.install(app)
     routes = route_table(services)

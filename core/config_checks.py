@@ -79,6 +79,7 @@ def _ranges(config: Config) -> tuple[tuple[str, int, int, int, str], ...]:
         ("approvals.hours", approvals.hours, 1, 24 * 90, ""),
         ("jobs.rows_per_second", config.jobs.rows_per_second, 1, 1000, ""),
         ("server.body_limit", server.body_limit, 65_536, 1 << 31, " bytes"),
+        ("server.document_limit", server.document_limit, 65_536, 9_000_000_000, " bytes: offsets in a PDF have ten digits"),
         ("server.workers", server.workers, 1, 256, ""),
         ("server.threads", server.threads, 1, 256, ""),
     )

@@ -56,6 +56,10 @@ class ServerConfig:
     threads: int = 8
     body_limit: int = 100_000_000
     """Bytes of a request body; more is refused while it is being read."""
+    document_limit: int = 512_000_000
+    """The same for a PDF that is to be signed, which waits in a file and not in memory."""
+    spool: Path = Path("spool")
+    """The folder for such files, which have no name in it; relative to the instance's folder, and made when first needed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from registry.models import Role
 from signer.options import PdfOptions
 from signer.service import Signer
 from signer.xml_options import XmlOptions
+from web.body import send_content
 from web.operation import Document, operation
 
 _PDF, _XML = "application/pdf", "application/xml"
@@ -30,24 +31,23 @@ class PdfSignatures:
         description="PAdES-B-B or B-T as an incremental update: the document's own bytes come back unchanged, the signature behind "
         "them. The part `image` of a multipart request is a PNG, with or without transparency, drawn into the stamp.",
         query=PdfOptions,
-        body=Document(_PDF, parts=("image",)),
+        body=Document(_PDF, parts=("image",), spooled=True),
         returns=_PDF,
         problems=_PROBLEMS,
     )
     def on_post(
         self,
-        _: falcon.Request,
+        req: falcon.Request,
         resp: falcon.Response,
         *,
         actor: Actor,
         options: PdfOptions,
-        document: bytes,
+        document: Content,
         parts: dict[str, bytes],
     ) -> None:
         """Answer with the signed PDF."""
-        signed = self._signer.sign_pdf(Content.of(document), options, actor, image=parts.get("image"))
-        resp.set_stream(signed.chunks(), signed.size)
-        resp.content_type = _PDF
+        signed = self._signer.sign_pdf(document, options, actor, image=parts.get("image"))
+        send_content(req, resp, signed, _PDF)
 
 
 class XmlSignatures:

@@ -52,7 +52,7 @@ class StoredAnswers:
         self._patience = patience
 
     def begin(self, req: falcon.Request, resp: falcon.Response, *, caller: str, body: bytes) -> Attempt | None:
-        """Take the request's key, or answer with what was answered before (then None).
+        """Take the request's key, or answer with what was answered before (then None); ``body`` is the SHA-256 of the body.
 
         Raises Rejected (no key), Conflict (the key was used for another request), Unavailable (the first one is still at it).
         """
