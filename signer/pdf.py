@@ -22,6 +22,7 @@ from core.cms import ID_DATA, CmsSigner
 from core.content import Content
 from core.errors import Conflict, Rejected
 from pki.certificates import Identity
+from signer.marks import draw
 from signer.options import PdfOptions
 from signer.pdf_check import check_output
 from signer.pdf_hole import Hole, HoleTooSmall, Revision
@@ -37,7 +38,8 @@ from signer.pdf_update import (
     set_signature_flags,
     signature_fields,
 )
-from signer.stamps import VIETNAM, Stamp, build_appearance, default_text, parse_image
+from signer.rasters import parse_image
+from signer.stamps import VIETNAM, default_text, plain_stamp
 
 TIMESTAMP_ROOM = 6144
 """Bytes kept for a timestamp while none has been seen."""
@@ -102,7 +104,8 @@ def prepare(
         place = _place(update, options, visible=picture is not None)
         if place.box is not None:
             text = default_text(identity.certificate, at) if options.text is None and picture is None else options.text
-            _draw(update, place, Stamp(text or "", picture, font))
+            width, height = place.size
+            draw(update, place, plain_stamp(text or "", picture, font, width=width, height=height))
         place.widget["/V"] = update.add_object(signature)
         _apply_lock(update, place.widget, signature)
         set_signature_flags(update)
@@ -184,13 +187,6 @@ def _place(update: Update, options: PdfOptions, *, visible: bool) -> Place:
         raise Conflict(f"the signature field {options.field!r} is signed already: name an empty one")
     update.mark_update(reference.reference)
     return place_of_field(field)
-
-
-def _draw(update: Update, place: Place, stamp: Stamp) -> None:
-    width, height = place.size
-    drawing = build_appearance(stamp, update, width=width, height=height, rotation=place.rotation)
-    place.annotation["/AP"] = DictionaryObject({pdf_name("/N"): drawing})
-    update.update_container(place.annotation)
 
 
 def _apply_lock(update: Update, field: DictionaryObject, signature: DictionaryObject) -> None:

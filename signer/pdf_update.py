@@ -169,8 +169,10 @@ def signature_fields(root: DictionaryObject) -> Iterator[tuple[str, IndirectObje
         waiting += [(kid, name, kind, depth + 1) for kid in kids]
 
 
-def add_signature_field(update: Update, page: IndirectObject, widget: DictionaryObject) -> DictionaryObject:
-    """Add ``widget`` as a signature field with a name of its own, on ``page`` and in the form; returns it."""
+def add_signature_field(
+    update: Update, page: IndirectObject, widget: DictionaryObject, *, name: str = "Signature"
+) -> DictionaryObject:
+    """Add ``widget`` as a signature field on ``page`` and in the form, named ``name`` and a number of its own; returns it."""
     form = entry(update.root, "/AcroForm")
     if not isinstance(form, DictionaryObject):
         form = DictionaryObject()
@@ -181,7 +183,7 @@ def add_signature_field(update: Update, page: IndirectObject, widget: Dictionary
         fields = form["/Fields"] = ArrayObject()
         update.update_container(form)
     taken = {str(entry(item.get_object(), "/T")) for item in _references(fields)}
-    widget["/T"] = generic.TextStringObject(next(name for number in count(1) if (name := f"Signature{number}") not in taken))
+    widget["/T"] = generic.TextStringObject(next(free for number in count(1) if (free := f"{name}{number}") not in taken))
     widget["/P"] = page
     reference = update.add_object(widget)
     fields.append(reference)

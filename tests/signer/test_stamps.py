@@ -15,8 +15,9 @@ from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 
 from core.errors import Rejected, Unavailable
 from signer.options import PdfOptions
+from signer.rasters import IMAGE_BYTES, parse_image
 from signer.service import Signer
-from signer.stamps import IMAGE_BYTES, default_text, parse_image
+from signer.stamps import default_text
 from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import judge, make_pdf, text_of
 
