@@ -70,8 +70,8 @@ class OcspResponder:
         self._linted: set[tuple[str, bool, bool, str, str | None, bool]] = set()
         self._lock = threading.Lock()
 
-    def respond(self, der: bytes, actor: Actor) -> bytes:
-        """The DER OCSPResponse to a DER OCSPRequest.
+    def respond(self, der: bytes, actor: Actor, *, since: datetime | None = None) -> bytes:
+        """The DER OCSPResponse to a DER OCSPRequest; one that was given before is not given again if it is from before ``since``.
 
         What cannot be answered is answered by an unsigned error status: malformedRequest, or unauthorized for the
         certificates of others (RFC 6960, 2.3). Raises Unavailable while the token or the database is away.
@@ -87,7 +87,7 @@ class OcspResponder:
         with self._database.read() as db:
             # the version before the statuses: should one change in between, the answer is newer than what it is filed under
             version = db.execute(sa.select(Authority.status_version).where(Authority.id == responder.authority_id)).scalar_one()
-            if cached is not None and self._is_fresh(cached, version, responder, at):
+            if cached is not None and self._is_fresh(cached, version, responder, at) and not _is_older(cached, since):
                 return cached.response
             statuses = _load_statuses(db, responder.authority_id, query.certificates)
         response = self._sign(responder, query, statuses, at)
@@ -164,6 +164,10 @@ class OcspResponder:
         key: PublicKey = identity.certificate.public_key()  # type: ignore[assignment]  # KeySpec has only these kinds
         self._responders[name] = _Responder(authority_id, identity, key, identity.chain[0].not_valid_before_utc, at)
         return self._responders[name]
+
+
+def _is_older(answer: _Cached, since: datetime | None) -> bool:
+    return since is not None and answer.at < since.replace(microsecond=0)  # OCSP tells whole seconds
 
 
 def _cache_key(name: str, query: OcspQuery) -> tuple[str, tuple[bytes, ...]]:

@@ -67,6 +67,11 @@ class Revision:
         digest.update(tail[self.hole[1] + 1 :])
         return digest.finalize()
 
+    def contents(self, document: Content) -> bytes:
+        """What stands in the hole in ``document``, which :meth:`fill` returned: the DER and the zeros behind it."""
+        start, end = (self.original.size + position for position in self.hole)
+        return bytes.fromhex(document.read(start, end).decode("ascii"))
+
     def fill(self, der: bytes) -> Content:
         """The whole document with ``der`` in the hole, the rest of it zeros. Raises HoleTooSmall."""
         start, end = self.hole
