@@ -20,7 +20,7 @@ from pyhanko.pdf_utils.misc import PdfError
 
 from core.content import Content
 from core.errors import CondauError, Conflict, Malformed, Rejected
-from core.pdf import Reader
+from signer.pdf_reader import BoundedReader
 
 _DEPTH = 50
 """How deep a page or field tree may nest; real ones stay below ten."""
@@ -51,15 +51,16 @@ class Update(IncrementalPdfFileWriter):
 
     output_version = (1, 0)  # the file keeps the version it states
 
-    def __init__(self, document: Content) -> None:
-        reader = Reader(document.stream(), strict=False)
+    prev: BoundedReader
+
+    def __init__(self, document: Content, earlier: BoundedReader | None = None) -> None:
+        """``earlier``: as for :class:`BoundedReader`."""
+        reader = BoundedReader(document, earlier)
         super().__init__(reader.stream, prev=reader)
         self.document = document
         """What the next revision goes behind."""
         self._written: dict[tuple[int, int], generic.PdfObject] = {}
-        revisions = range(reader.xrefs.total_revisions)
-        used = (ref.idnum for revision in revisions for ref in reader.xrefs.explicit_refs_in_revision(revision))
-        self._lastobj_id = max(self._lastobj_id, max(used, default=0))  # with too small a /Size we would overwrite objects
+        self._lastobj_id = max(self._lastobj_id, reader.highest_number)  # with too small a /Size we would overwrite objects
 
     def get_object(self, ido: Any, as_metadata_stream: bool = False) -> Any:
         """The object as it is now: added or changed in this revision, in one committed before, or read from the file."""
@@ -116,10 +117,10 @@ def _own(item: Any, owner: generic.Reference) -> None:
         _own(part, owner)
 
 
-def open_update(document: Content, password: str | None) -> Update:
+def open_update(document: Content, password: str | None, earlier: BoundedReader | None = None) -> Update:
     """``document`` opened for one more revision. Raises Malformed, or Rejected for what is locked."""
     with reading():
-        update = Update(document)
+        update = Update(document, earlier)
         handler = update.prev.security_handler
         if handler is None:
             return update
@@ -211,8 +212,17 @@ def set_signature_flags(update: Update) -> None:
 
 
 def find_page(update: Update, number: int) -> IndirectObject:
-    """Reference to page ``number``, counted from 1; the tree's own /Count is not believed. Raises Rejected("page", …)."""
-    pages = 0
+    """Reference to page ``number``, counted from 1. Raises Rejected("page", …)."""
+    count = 0
+    for count, page in enumerate(pages(update), start=1):
+        if count == number:
+            return page
+    raise Rejected("page", f"there is no page {number}: the document has {count}")
+
+
+def pages(update: Update) -> Iterator[IndirectObject]:
+    """References to the pages, in order; the tree's own /Count is not believed. Raises Malformed where there is none."""
+    found = False
     waiting = [(item, 0) for item in _references(ArrayObject([update.root.raw_get("/Pages")]))]
     seen: set[tuple[int, int]] = set()
     while waiting:
@@ -226,12 +236,10 @@ def find_page(update: Update, number: int) -> IndirectObject:
         if isinstance(kids, ArrayObject):
             waiting += [(kid, depth + 1) for kid in reversed(_references(kids))]
             continue
-        pages += 1
-        if pages == number:
-            return reference
-    if pages == 0:
+        found = True
+        yield reference
+    if not found:
         raise Malformed("document", "this PDF has no page")
-    raise Rejected("page", f"there is no page {number}: the document has {pages}")
 
 
 def inherited(page: DictionaryObject, key: str) -> Any:
