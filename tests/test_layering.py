@@ -22,6 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"approvals"}),
     frozenset({"pki"}),
     frozenset({"tsa", "signer", "verifier", "jobs"}),
+    frozenset({"batches"}),
     frozenset({"migrations"}),
     frozenset({"bootstrap"}),
     frozenset({"api", "backup", "instance", "selfcheck"}),

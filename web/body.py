@@ -125,14 +125,14 @@ def read_body(req: falcon.Request, limit: int | None = None) -> bytes:
     Raises TooLarge as soon as it is known to exceed ``limit`` or the server's own (``req.context.body_limit``), and
     Malformed as :meth:`Upload.read` does.
     """
-    with _receiving(req, min(req.context.body_limit, limit or req.context.body_limit)) as upload:
+    with receiving(req, min(req.context.body_limit, limit or req.context.body_limit)) as upload:
         return b"".join(upload.chunks())
 
 
 def keep_body(req: falcon.Request) -> Content:
     """The whole body, which may be larger than memory: up to the limit of ``req.context.spool``; errors as there and above."""
     spool: Spool = req.context.spool
-    with _receiving(req, spool.limit) as upload:
+    with receiving(req, spool.limit) as upload:
         return spool.keep(upload.chunks())
 
 
@@ -156,7 +156,7 @@ def read_form(req: falcon.Request, further: tuple[str, ...], *, limit: int | Non
     document = None
     handler = MultipartFormHandler()
     handler.parse_options.max_body_part_count = _PARTS_LIMIT
-    with _receiving(req, most) as upload, _readable_form():
+    with receiving(req, most) as upload, readable_form():
         form: Any = handler.deserialize(upload, req.content_type, upload.left + 1)  # type: ignore[arg-type]  # falcon wants IO and only reads
         for part in form:
             name = part.name or ""
@@ -189,7 +189,8 @@ def _paced(connection: socket.socket | None, content: Content) -> Iterator[bytes
 
 
 @contextmanager
-def _receiving(req: falcon.Request, most: int) -> Iterator[Upload]:
+def receiving(req: falcon.Request, most: int) -> Iterator[Upload]:
+    """The body as it arrives, up to ``most`` bytes; its digest is in ``req.context.body_digest`` when the block has ended."""
     upload = Upload(req, most)
     with _patiently(req.env.get("gunicorn.socket")):
         yield upload
@@ -209,7 +210,7 @@ def _patiently(connection: socket.socket | None) -> Iterator[None]:
 
 
 @contextmanager
-def _readable_form() -> Iterator[None]:
+def readable_form() -> Iterator[None]:
     """The edge around Falcon's parser."""
     try:
         yield

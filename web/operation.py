@@ -72,6 +72,15 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """A body of many files, which the responder reads as they arrive (:func:`web.files.read_files`); or a JSON model ``also``,
+    by the request's Content-Type, which is handed over as ``body`` (None for files). ``json_limit``: bytes of that."""
+
+    also: type[BaseModel]
+    json_limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """What a responder declares of itself."""
 
@@ -80,7 +89,7 @@ class Operation:
     tag: str
     description: str
     query: type[BaseModel] | None
-    body: Document | type[BaseModel] | None
+    body: Document | Files | type[BaseModel] | None
     returns: type[BaseModel] | str | None
     status: int
     problems: tuple[type[CondauError], ...]
@@ -103,7 +112,7 @@ def operation(
     tag: str,
     description: str = "",
     query: type[BaseModel] | None = None,
-    body: Document | type[BaseModel] | None = None,
+    body: Document | Files | type[BaseModel] | None = None,
     returns: type[BaseModel] | str | None = None,
     status: int = 200,
     problems: tuple[type[CondauError], ...] = (),
@@ -173,12 +182,21 @@ def _inputs(req: falcon.Request, declared: Operation) -> dict[str, Any]:
     kind = media_type(req)
     if isinstance(body, Document):
         return _document_inputs(req, declared.query, body, kind)
+    if isinstance(body, Files):
+        return _files_inputs(req, declared.query, body, kind)
     if kind != JSON:
         raise MediaTypeRejected("Content-Type", f"send {JSON}, not {kind or 'nothing'}")
     inputs: dict[str, Any] = {"body": _parse_json(body, read_body(req, JSON_LIMIT))}
     if declared.query is not None:
         inputs["options"] = _parse_query(req, declared.query)
     return inputs
+
+
+def _files_inputs(req: falcon.Request, query: type[BaseModel] | None, body: Files, kind: str) -> dict[str, Any]:
+    if kind not in (JSON, MULTIPART):
+        raise MediaTypeRejected("Content-Type", f"send {MULTIPART} or {JSON}, not {kind or 'nothing'}")
+    inputs: dict[str, Any] = {} if query is None else {"options": _parse_query(req, query)}
+    return {**inputs, "body": _parse_json(body.also, read_body(req, body.json_limit)) if kind == JSON else None}
 
 
 def _document_inputs(req: falcon.Request, query: type[BaseModel] | None, body: Document, kind: str) -> dict[str, Any]:
