@@ -13,6 +13,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 Level = Literal["B-B", "B-T"]
 """AdES baseline levels (ETSI EN 319 142-1, EN 319 132-1): the signature alone, or with a timestamp over it."""
 
+PadesLevel = Literal["B-B", "B-T", "B-LT", "B-LTA"]
+"""The same, and on: with all that is needed to judge it later, and with a timestamp over all of that."""
+
 Profile = Literal["plain", "person", "initial", "agency-issue", "appendix", "copy", "incoming", "comment", "portal"]
 """The acts of Nghị định 30/2020/NĐ-CP that are signed, each with its look; ``plain``: none of them."""
 CopyKind = Literal["sao-y", "sao-luc", "trich-sao"]
@@ -66,7 +69,11 @@ class PdfOptions(BaseModel):
         max_length=64,
         description="Whose key signs: a subscriber's handle or a certificate's serial number. Default: the only one you may use.",
     )
-    level: Level = Field(default="B-T", description="B-B: the signature alone; B-T: with a timestamp over it.")
+    level: PadesLevel = Field(
+        default="B-LTA",
+        description="B-B: the signature alone; B-T: with a timestamp over it; B-LT: with every certificate and revocation answer "
+        "that is needed to judge it later; B-LTA: with a timestamp over all of that, fit for the archive.",
+    )
     field: str | None = Field(
         default=None, max_length=200, description="Name of an empty signature field of the document to sign in. Default: a new one."
     )
@@ -118,6 +125,9 @@ class PdfOptions(BaseModel):
     )
     qr: bool = Field(default=False, description="Draw a QR code beside it that leads to the page where the document is verified.")
     password: str | None = Field(default=None, max_length=127, repr=False, description="Password that opens an encrypted document.")
+    secrecy: Line | None = Field(
+        default=None, description="Its degree of secrecy, where it has one: a document marked MẬT, TỐI MẬT or TUYỆT MẬT is refused."
+    )
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -138,6 +148,8 @@ class PdfOptions(BaseModel):
                 yield _violation(
                     name, f"goes with the profile {' or '.join(sorted(profiles))}, not with {self.profile}: leave it out"
                 )
+        if self.qr and self.profile == "plain":
+            yield _violation("qr", "goes with an official profile: name one")
         needed = _NEEDS.get(self.profile)
         if needed is not None and getattr(self, needed) is None:
             yield _violation(needed, f"the profile {self.profile} needs it")

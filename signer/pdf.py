@@ -16,13 +16,15 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+from PIL import Image
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, pdf_date, pdf_name, pdf_string
 
 from core.cms import ID_DATA, CmsSigner
 from core.content import Content
 from core.errors import Conflict, Rejected
 from pki.certificates import Identity
-from signer.marks import draw
+from signer.compose import Act, compose
+from signer.marks import draw, place_marks
 from signer.options import PdfOptions
 from signer.pdf_check import check_output
 from signer.pdf_hole import Hole, HoleTooSmall, Revision
@@ -87,27 +89,30 @@ def prepare(
     image: bytes | None = None,
     timestamp_room: int = TIMESTAMP_ROOM,
     font: Path,
+    act: Act | None = None,
 ) -> Prepared:
     """Add a signature field (or take the one named), draw its stamp, reserve the hole and compute the digest.
 
-    ``at`` becomes /M, in Vietnamese time; ``image`` is a PNG. Raises Malformed for what is no readable PDF, Rejected naming the
-    option that does not go with the document, Conflict for a document that allows no further signature.
+    ``at`` becomes /M, in Vietnamese time; ``image`` is a PNG. With an ``act`` it is drawn as that says, in as many new fields
+    as its look has marks, all of them with this one signature as their value (docs/adr/0024). Raises Malformed for what is no
+    readable PDF, Rejected naming the option that does not go with the document, Conflict for one that allows no further signature.
     """
-    picture = None if image is None else parse_image(image)
-    room = _room(identity) + (timestamp_room + _TIMESTAMP_HEADERS if options.level == "B-T" else 0)
+    picture = None if image is None or act is not None else parse_image(image)
+    room = _room(identity) + (timestamp_room + _TIMESTAMP_HEADERS if options.level != "B-B" else 0)
     update = open_update(document, options.password)
     with reading():
         check_not_final(update)
         signature = _signature_dictionary(options, identity, at)
         hole = Hole(room)
         hole.put_into(signature)
-        place = _place(update, options, visible=picture is not None)
-        if place.box is not None:
-            text = default_text(identity.certificate, at) if options.text is None and picture is None else options.text
-            width, height = place.size
-            draw(update, place, plain_stamp(text or "", picture, font, width=width, height=height))
-        place.widget["/V"] = update.add_object(signature)
-        _apply_lock(update, place.widget, signature)
+        if act is None:
+            places = [_plain_place(update, options, identity=identity, at=at, picture=picture, font=font)]
+        else:
+            places = place_marks(update, compose(update, act))
+        value = update.add_object(signature)
+        for place in places:
+            place.widget["/V"] = value
+        _apply_lock(update, places[0].widget, signature)
         set_signature_flags(update)
         revision = hole.write(update)
     digest = revision.digest(cms_signer(identity.certificate).hash_algorithm)
@@ -134,8 +139,13 @@ def finish(prepared: Prepared, signed: Signed, stamp: Callable[[bytes], bytes] |
         document = prepared.revision.fill(der)
     except HoleTooSmall as error:
         raise TimestampTooBig(len(timestamp or b"")) from error
-    original = prepared.revision.original
-    check_output(document, original, certificate=signed.identity.certificate, password=prepared.password)
+    check_output(
+        document,
+        prepared.revision.original,
+        certificate=signed.identity.certificate,
+        password=prepared.password,
+        earlier=prepared.update.prev,
+    )
     return document
 
 
@@ -165,6 +175,18 @@ def _signature_dictionary(options: PdfOptions, identity: Identity, at: datetime)
         if text:
             signature[key] = pdf_string(unicodedata.normalize("NFC", text))
     return signature
+
+
+def _plain_place(
+    update: Update, options: PdfOptions, *, identity: Identity, at: datetime, picture: Image.Image | None, font: Path
+) -> Place:
+    """The field to sign in, with a stamp of the caller's own making drawn in it where one is to be seen."""
+    place = _place(update, options, visible=picture is not None)
+    if place.box is not None:
+        text = default_text(identity.certificate, at) if options.text is None and picture is None else options.text
+        width, height = place.size
+        draw(update, place, plain_stamp(text or "", picture, font, width=width, height=height))
+    return place
 
 
 def _place(update: Update, options: PdfOptions, *, visible: bool) -> Place:

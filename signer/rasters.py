@@ -98,8 +98,8 @@ def embed_image(image: Image.Image, writer: BasePdfFileWriter, *, transparency: 
 
 
 def colour_space() -> ArrayObject:
-    """sRGB in the terms of CalRGB (ISO 32000-1, 8.6.5.3)."""
-    matrix = (0.4124, 0.2126, 0.0193, 0.3576, 0.7152, 0.1192, 0.1805, 0.0722, 0.9505)
+    """sRGB in the terms of CalRGB (ISO 32000-1, 8.6.5.3), adapted to D50: not every viewer adapts another white by itself."""
+    matrix = (0.43607, 0.22250, 0.01393, 0.38506, 0.71688, 0.09710, 0.14308, 0.06062, 0.71417)
     return _calibrated("/CalRGB", Gamma=_numbers(2.2, 2.2, 2.2), Matrix=_numbers(*matrix))
 
 
@@ -110,7 +110,7 @@ def grey_space() -> ArrayObject:
 
 def _calibrated(kind: str, **entries: PdfObject) -> ArrayObject:
     parameters = DictionaryObject({pdf_name(f"/{key}"): value for key, value in entries.items()})
-    parameters["/WhitePoint"] = _numbers(0.9505, 1.0, 1.089)
+    parameters["/WhitePoint"] = _numbers(0.9642, 1.0, 0.8249)
     return ArrayObject([pdf_name(kind), parameters])
 
 
