@@ -6,8 +6,9 @@ import falcon
 
 from audit.log import Actor
 from core.content import Content
-from core.errors import Conflict, Forbidden, Malformed, Rejected, Unavailable
+from core.errors import Conflict, Forbidden, Malformed, Refused, Rejected, Unavailable
 from registry.models import Role
+from signer.activation import HEADER as ACTIVATION
 from signer.options import PdfOptions
 from signer.service import Signer
 from signer.xml_options import XmlOptions
@@ -15,7 +16,9 @@ from web.body import send_content
 from web.operation import Document, operation
 
 _PDF, _XML = "application/pdf", "application/xml"
-_PROBLEMS = (Malformed, Rejected, Forbidden, Conflict, Unavailable)
+LEVEL_HEADER = "Condau-Level"
+"""Says the level of a signature that by policy was made at a lower one than was asked for."""
+_PROBLEMS = (Malformed, Rejected, Refused, Forbidden, Conflict, Unavailable)
 
 
 class PdfSignatures:
@@ -28,8 +31,9 @@ class PdfSignatures:
         roles={Role.CLIENT},
         summary="Sign a PDF",
         tag="signatures",
-        description="PAdES-B-B or B-T as an incremental update: the document's own bytes come back unchanged, the signature behind "
-        "them. The part `image` of a multipart request is a PNG, with or without transparency, drawn into the stamp.",
+        description="PAdES up to B-LTA as incremental updates: the document's own bytes come back unchanged, the signature behind "
+        f"them. Where the service is configured to sign at a lower level while something is away, the header `{LEVEL_HEADER}` says "
+        "which: `B-T; asked=B-LTA`. The part `image` of a multipart request is a PNG, with or without transparency, drawn into the stamp.",
         query=PdfOptions,
         body=Document(_PDF, parts=("image",), spooled=True),
         returns=_PDF,
@@ -46,7 +50,14 @@ class PdfSignatures:
         parts: dict[str, bytes],
     ) -> None:
         """Answer with the signed PDF."""
-        signed = self._signer.sign_pdf(document, options, actor, image=parts.get("image"))
+        signed = self._signer.sign_pdf(
+            document,
+            options,
+            actor,
+            image=parts.get("image"),
+            activation=req.get_header(ACTIVATION),
+            lowered=lambda reached: resp.set_header(LEVEL_HEADER, f"{reached.level}; asked={options.level}"),
+        )
         send_content(req, resp, signed, _PDF)
 
 
@@ -68,7 +79,7 @@ class XmlSignatures:
     )
     def on_post(
         self,
-        _: falcon.Request,
+        req: falcon.Request,
         resp: falcon.Response,
         *,
         actor: Actor,
@@ -76,5 +87,5 @@ class XmlSignatures:
         document: bytes,
     ) -> None:
         """Answer with the signed XML."""
-        resp.data = self._signer.sign_xml(document, options, actor)
+        resp.data = self._signer.sign_xml(document, options, actor, activation=req.get_header(ACTIVATION))
         resp.content_type = _XML

@@ -12,16 +12,17 @@ from typing import Any
 import falcon
 import pytest
 import sqlalchemy as sa
+from cryptography import x509
 from falcon import testing
 from pydantic import ValidationError
 
 from audit.log import Actor
 from core.db import Database
-from core.errors import Conflict, Forbidden, Unavailable
+from core.errors import Conflict, Forbidden, Rejected, Unavailable
 from hsm.keys import KeySpec
 from registry.models import ApiClient
 from registry.registry import key_digest
-from signer.digests import DigestRequest, DigestSigner
+from signer.digests import DigestRequest, DigestSigner, ValidationRequest
 from signer.http_digests import DigestSignatures
 from signer.models import Signature
 from tests.conftest import Clock
@@ -35,7 +36,9 @@ DIGEST = hashlib.sha256(DOCUMENT).digest()
 
 
 def signer_of(house: House) -> DigestSigner:
-    return DigestSigner(database=house.database, keys=house.keys, now=house.now, stamp=house.tsa.stamp)
+    return DigestSigner(
+        database=house.database, keys=house.keys, now=house.now, stamp=house.tsa.stamp, levels=house.levels(), gates=house.gates()
+    )
 
 
 def openssl_accepts(folder: Path, cms: bytes, root: Path) -> bool:
@@ -102,9 +105,40 @@ def test_without_time_stamps_b_t_fails_closed(house: House) -> None:
     def away(_data: bytes, _actor: object) -> bytes:
         raise Unavailable("tsa", "away")
 
-    signer = DigestSigner(database=house.database, keys=house.keys, now=house.now, stamp=away)
+    signer = DigestSigner(
+        database=house.database, keys=house.keys, now=house.now, stamp=away, levels=house.levels(), gates=house.gates()
+    )
     with pytest.raises(Unavailable, match="away"):
         signer.sign(DigestRequest(digest=DIGEST.hex()), CLIENT)
+
+
+def test_with_b_lt_comes_what_judging_it_later_needs(house: House) -> None:
+    answer = signer_of(house).sign(DigestRequest(digest=DIGEST.hex(), level="B-LTA"), CLIENT)
+    assert (answer.level, answer.validation is not None) == ("B-LTA", True)
+    assert answer.validation is not None
+    found = [x509.load_der_x509_certificate(base64.b64decode(item)) for item in answer.validation.certificates]
+    assert {house.identity().certificate, *house.identity().chain, *house.tsa.signers()} <= set(found)
+    assert len(answer.validation.crls) + len(answer.validation.ocsp_responses) >= 3  # signer, stamper, issuing authority
+    later = signer_of(house).collect(ValidationRequest(cms=answer.cms), CLIENT)
+    assert set(later.certificates) == set(answer.validation.certificates)
+
+
+@pytest.mark.parametrize("cms", ["", "AAAA", "no base64", base64.b64encode(b"0" * 100).decode()])
+def test_material_is_for_signatures_only(house: House, cms: str) -> None:
+    with pytest.raises(Rejected):
+        signer_of(house).collect(ValidationRequest(cms=cms), CLIENT)
+
+
+def test_a_level_that_policy_lowers_is_said_and_recorded(house: House) -> None:
+    def away(_data: bytes, _actor: object) -> bytes:
+        raise Unavailable("tsa", "away")
+
+    levels = house.levels(when_away="lower")
+    signer = DigestSigner(database=house.database, keys=house.keys, now=house.now, stamp=away, levels=levels, gates=house.gates())
+    answer = signer.sign(DigestRequest(digest=DIGEST.hex(), level="B-LTA"), CLIENT)
+    assert (answer.level, answer.validation) == ("B-B", None)
+    with house.database.read() as db:
+        assert db.scalars(sa.select(Signature.reached)).one() == "B-B"
 
 
 def test_a_repeated_request_uses_the_key_once(house: House) -> None:
