@@ -11,6 +11,7 @@ import falcon
 
 import web
 from approvals import http as approvals
+from batches import http as batches
 from bootstrap import Services
 from jobs import http as jobs
 from notices import http as notices
@@ -61,6 +62,8 @@ def route_table(services: Services) -> Routes:
         ("/v1/signatures/pdf", signer.PdfSignatures(signer=services.signer)),
         ("/v1/signatures/xml", signer.XmlSignatures(signer=services.signer)),
         ("/v1/signatures/digest", http_digests.DigestSignatures(signer=services.digests)),
+        ("/v1/signatures/validation-material", http_digests.ValidationMaterials(signer=services.digests)),
+        *_batch_routes(services),
         ("/v1/signers", pki.Signers(database=services.database, now=services.now)),
     ]
     for_admins_and_auditors: Routes = [
@@ -91,6 +94,19 @@ def route_table(services: Services) -> Routes:
         ("/v1/audit-entries", registry.AuditEntries(database=services.database)),
     ]
     return for_client_systems + for_everybody + for_admins_and_auditors
+
+
+def _batch_routes(services: Services) -> Routes:
+    """Many signatures in one call."""
+    parts: dict[str, Any] = {"batches": services.batches, "worker": services.batch_worker}
+    one = "/v1/signatures/batches/{identifier:int}"
+    return [
+        ("/v1/signatures/batches", batches.BatchCollection(**parts)),
+        (one, batches.BatchDetail(**parts)),
+        (f"{one}/items", batches.BatchItems(batches=services.batches)),
+        (f"{one}/items/{{number:int}}/document", batches.BatchItemDocument(batches=services.batches)),
+        (f"{one}/cancellation", batches.BatchCancellation(batches=services.batches)),
+    ]
 
 
 def _registry_routes(services: Services) -> Routes:

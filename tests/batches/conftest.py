@@ -108,7 +108,7 @@ def office(request: pytest.FixtureRequest, furnished: tuple[str, SoftwareKeys], 
 def _office(house: House, clock: Clock, tmp_path: Path) -> Office:
     database, keys = house.database, house.keys
     spool = BatchSpool(tmp_path / "spool" / "batches")
-    digests = DigestSigner(database=database, keys=keys, now=clock, stamp=house.tsa.stamp, gates=house.gates())
+    digests = DigestSigner(database=database, keys=keys, now=clock, stamp=house.tsa.stamp, levels=house.levels(), gates=house.gates())
     config = BatchesConfig(bytes=1_000_000, keep_hours=24)
     batches = Batches(database=database, now=clock, spool=spool, digests=digests, config=config)
 

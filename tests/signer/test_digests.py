@@ -133,9 +133,7 @@ def test_a_level_that_policy_lowers_is_said_and_recorded(house: House) -> None:
     def away(_data: bytes, _actor: object) -> bytes:
         raise Unavailable("tsa", "away")
 
-    levels = house.levels(when_away="lower")
-    signer = DigestSigner(database=house.database, keys=house.keys, now=house.now, stamp=away, levels=levels, gates=house.gates())
-    answer = signer.sign(DigestRequest(digest=DIGEST.hex(), level="B-LTA"), CLIENT)
+    answer = signer_of(house, away, "lower").sign(DigestRequest(digest=DIGEST.hex(), level="B-LTA"), CLIENT)
     assert (answer.level, answer.validation) == ("B-B", None)
     with house.database.read() as db:
         assert db.scalars(sa.select(Signature.reached)).one() == "B-B"

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 
 from condau_client import Client, Conflict, DocumentError, Options, Rejected, Signer, Unauthenticated, Unavailable, finish, prepare
+from tests.interop.dss import Away, Dss
 from tests.service import ROOT, Service
 from tests.signer.pdfs import add_empty_field, judge, make_pdf, qpdf, take_apart
 from tests.system.conftest import run
@@ -62,6 +64,43 @@ def test_nothing_but_a_digest_goes_over_the_wire(service: Service, client: Clien
     asked = json.loads(requests[1][2])
     assert set(asked) == {"digest", "algorithm", "signer", "level"}
     assert sum(map(len, proxy.sent)) < 1500  # so there is room for no more of a megabyte of noise than its digest
+
+
+@pytest.fixture(scope="module")
+def archived(service: Service) -> tuple[bytes, bytes]:
+    """A PDF, and what the client makes of it by default."""
+    document = make_pdf()
+    return document, Client(service.url, service.api_key("client")).sign_pdf(document, signer="demo-seal")
+
+
+def test_the_default_is_good_for_the_archive(service: Service, archived: tuple[bytes, bytes], tmp_path: Path) -> None:
+    document, signed = archived
+    assert signed.startswith(document)
+    assert verdict(service, signed) == ("valid", "B-LTA")
+    assert judge(tmp_path, signed) == [True, True]  # the signature, and the archive timestamp
+
+
+def test_a_signed_file_is_extended_without_leaving(service: Service, client: Client, proxy: RecordingProxy) -> None:
+    signed = client.sign_pdf(make_secret_pdf(100_000), level="B-T")
+    proxy.sent.clear()
+    extended = client.extend_pdf(signed)
+    assert extended.startswith(signed)
+    assert verdict(service, extended) == ("valid", "B-LTA")
+    assert sum(map(len, proxy.sent)) < 50_000
+    assert client.extend_pdf(extended, level="B-LT").startswith(extended)
+    with pytest.raises(DocumentError, match="nothing to extend"):
+        client.extend_pdf(make_pdf())
+
+
+@pytest.mark.interop
+def test_eu_dss_finds_it_a_baseline_lta(service: Service, archived: tuple[bytes, bytes]) -> None:
+    root = x509.load_pem_x509_certificate(service.request("GET", "/ca/root.pem").body)
+    try:
+        with Dss() as dss:
+            [said] = dss.judge(archived[1], root)
+    except Away as reason:
+        pytest.skip(str(reason))
+    assert said.short == ("TOTAL_PASSED", "PAdES-BASELINE-LTA"), said
 
 
 def test_a_file_is_signed_in_place_of_itself_and_left_alone_when_that_fails(client: Client, tmp_path: Path) -> None:
