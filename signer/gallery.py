@@ -55,7 +55,8 @@ class Gallery:
         self._database = database
         self._now = now
         self._font = font
-        self._public_url = public_url
+        self.verification_page = f"{public_url}/docs#tag-verification"
+        """Where QR codes lead."""
 
     def act(self, options: PdfOptions, identity: Identity, at: datetime, image: bytes | None) -> Act | None:
         """What the profile asked for draws with this identity at ``at``; None for ``plain`` without a QR code.
@@ -74,7 +75,7 @@ class Gallery:
         if image is not None:
             part = _taking(look, options.profile)
             pictures[part.source] = _brought(image, part, pictures.get(part.source))
-        return Act(look, options, values, pictures, self._font, qr, self._public_url)
+        return Act(look, options, values, pictures, self._font, qr, self.verification_page)
 
     def keep_look(self, code: str, name: str, content: bytes, actor: Actor) -> AgencyLook:
         """Make ``content`` (TOML) the agency's look ``name`` from now on. Raises NotFound, Rejected with every violation."""

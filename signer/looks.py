@@ -40,7 +40,10 @@ Line = Annotated[str, Field(max_length=200)]
 
 COLOURS: Final[dict[str, Colour]] = {"black": (0.0, 0.0, 0.0), "red": (0.8, 0.05, 0.05), "blue": (0.05, 0.15, 0.65)}
 PLACEHOLDERS: Final = frozenset(
-    {"number", "date", "day", "month", "year", "time", "copy", "comment", "signer", "agency", "agency_capitals", "organization", "email"}
+    {
+        *("number", "date", "day", "month", "year", "time", "copy", "comment"),
+        *("signer", "agency", "agency_capitals", "organization", "email"),
+    }
 )
 """What a line of text may name in braces. A line in which a named value is empty is left out."""
 
