@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import falcon
@@ -11,8 +11,9 @@ from audit.log import Actor
 from batches.service import Batches, SentFile
 from batches.views import MOST_ITEMS, BatchQuery, BatchView, DigestBatch, ItemPage, ItemQuery, WaitQuery
 from batches.work import BatchWorker
-from core.errors import Conflict, Forbidden, Malformed, NotFound, Rejected, TooLarge
+from core.errors import Conflict, Forbidden, Malformed, NotFound, Refused, Rejected, TooLarge
 from registry.models import Role
+from signer.activation import HEADER as ACTIVATION
 from web.body import Spool, send_content
 from web.files import read_files
 from web.idempotency import HEADER, check_key
@@ -37,13 +38,13 @@ class BatchCollection:
         "most), or JSON with digests. A part `options` before a file is JSON with what is different for that file. The answer "
         "is the batch, which is worked on until every item is signed or has failed, whatever happens to the service meanwhile; "
         "one bad item stops no other. With an `Idempotency-Key` the same batch sent again is the same batch, and is answered "
-        "with it.",
+        "with it. The token of an activation for all of it goes into the header `Condau-Activation`.",
         tag=TAG,
         query=BatchQuery,
         body=Files(also=DigestBatch, json_limit=4_000_000),
         returns=BatchView,
         status=201,
-        problems=(Malformed, Rejected, TooLarge, Forbidden, Conflict),
+        problems=(Malformed, Rejected, Refused, TooLarge, Forbidden, Conflict),
     )
     def on_post(
         self, req: falcon.Request, resp: falcon.Response, *, actor: Actor, options: BatchQuery, body: DigestBatch | None
@@ -52,13 +53,14 @@ class BatchCollection:
         key = req.get_header(HEADER)
         if key is not None:
             check_key(key)
+        shared: dict[str, Any] = {"key": key, "actor": actor, "activation": req.get_header(ACTIVATION)}
         if body is not None:
-            batch = self._batches.take_digests(body, options, key=key, actor=actor)
+            batch = self._batches.take_digests(body, options, **shared)
         else:
             spool: Spool = req.context.spool
             received = read_files(req, limit=self._batches.config.bytes, most=MOST_ITEMS, file_limit=spool.limit)
             files = (SentFile(file.name, file.options, file.chunks) for file in received)
-            batch = self._batches.take_files(files, options, key=key, actor=actor)
+            batch = self._batches.take_files(files, options, **shared)
         resp.location = f"/v1/signatures/batches/{batch.id}"
         self._worker.work_on(batch.id, options.wait)
         send_json(resp, self._batches.find(batch.id, actor))

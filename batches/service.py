@@ -32,8 +32,10 @@ from core.clock import Now
 from core.content import Content
 from core.db import Database
 from core.errors import Conflict, NotFound, Rejected, Violation
-from core.settings import BatchesConfig
+from core.settings import ActivationConfig, BatchesConfig
 from pki.certificates import Identity, signing_identity
+from registry.registry import subscriber_named
+from signer.activation import KeptToken, check_many
 from signer.digests import DigestSignature, DigestSigner, parse_digest
 from signer.options import PdfOptions
 
@@ -62,17 +64,30 @@ class _Draft:
 class Batches:
     """What client systems hand in many at once."""
 
-    def __init__(self, *, database: Database, now: Now, spool: BatchSpool, digests: DigestSigner, config: BatchesConfig) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        now: Now,
+        spool: BatchSpool,
+        digests: DigestSigner,
+        activation: ActivationConfig,
+        config: BatchesConfig,
+    ) -> None:
         self._database = database
         self._now = now
+        self._activation = activation
         self._spool = spool
         self._digests = digests
         self.config = config
 
-    def take_files(self, files: Iterable[SentFile], options: PdfOptions, *, key: str | None, actor: Actor) -> BatchView:
+    def take_files(
+        self, files: Iterable[SentFile], options: PdfOptions, *, key: str | None, actor: Actor, activation: str | None = None
+    ) -> BatchView:
         """A batch of documents, kept in the spool until they are signed.
 
-        ``key``: the same as of an earlier call with the same files and options, it is that call's batch. Raises Rejected,
+        ``key``: the same as of an earlier call with the same files and options, it is that call's batch. ``activation``: the token
+        of one that is for all of them. Raises Rejected,
         TooLarge, Forbidden and Conflict as signing one would, Conflict for a key that was used for something else, Unavailable
         (also when the disk is full); nothing is kept then.
         """
@@ -80,12 +95,14 @@ class Batches:
         folder = self._spool.create()
         try:
             drafts = self._keep(folder, files, options)
-            return self._create("pdf", drafts, identity, options, folder=folder, key=key, actor=actor)
+            return self._create("pdf", drafts, identity, options, folder=folder, key=key, actor=actor, activation=activation)
         except BaseException:
             folder.delete()
             raise
 
-    def take_digests(self, body: DigestBatch, options: PdfOptions, *, key: str | None, actor: Actor) -> BatchView:
+    def take_digests(
+        self, body: DigestBatch, options: PdfOptions, *, key: str | None, actor: Actor, activation: str | None = None
+    ) -> BatchView:
         """A batch of digests; otherwise as :meth:`take_files`."""
         meaningless = sorted(set(fields_of(options)) - {"signer", "level"})
         if meaningless:
@@ -97,7 +114,7 @@ class Batches:
         _check_names(drafts)
         folder = self._spool.create()
         try:
-            return self._create("digest", drafts, identity, options, folder=folder, key=key, actor=actor)
+            return self._create("digest", drafts, identity, options, folder=folder, key=key, actor=actor, activation=activation)
         except BaseException:
             folder.delete()
             raise
@@ -198,11 +215,13 @@ class Batches:
         folder: BatchFolder,
         key: str | None,
         actor: Actor,
+        activation: str | None,
     ) -> BatchView:
         """The batch in the database; or the one there is under the key, and then the folder is not needed."""
         said = _digest([kind, options.signer, options.level, [(one.name, one.digest, one.options) for one in drafts]])
         earlier = self._earlier(key, said, actor)
         if earlier is None:
+            kept = self._check_activation(activation, identity, drafts, actor)
             batch = Batch(
                 client=actor.name,
                 role=actor.role,
@@ -211,7 +230,7 @@ class Batches:
                 kind=kind,
                 serial=identity.serial,
                 level=options.level,
-                activation=None,
+                activation=None if kept is None else kept.sha256,
                 state=BatchState.RUNNING,
                 folder=folder.name,
                 total=len(drafts),
@@ -228,6 +247,23 @@ class Batches:
                     raise Conflict("this Idempotency-Key was used at this moment: send the request again") from error
         folder.delete()
         return earlier
+
+    def _check_activation(
+        self, activation: str | None, identity: Identity, drafts: Sequence[_Draft], actor: Actor
+    ) -> KeptToken | None:
+        if identity.subscriber is None:
+            return None
+        digests = [draft.digest for draft in drafts]
+        with self._database.read() as db:
+            return check_many(
+                db,
+                activation,
+                key=subscriber_named(db, identity.subscriber),
+                client=actor.name,
+                digests=digests,
+                config=self._activation,
+                at=self._now(),
+            )
 
     def _earlier(self, key: str | None, said: str, actor: Actor) -> BatchView | None:
         if key is None:

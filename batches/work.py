@@ -25,6 +25,7 @@ from core.clock import Now
 from core.content import Content
 from core.db import Database
 from core.errors import CondauError, Rejected, Unavailable
+from signer.activation import KeptToken
 from signer.digests import DigestRequest, DigestSigner
 from signer.options import PdfOptions
 from signer.service import Signer
@@ -125,11 +126,13 @@ class BatchWorker:
     def _sign(self, claim: _Claim, folder: BatchFolder) -> Content:
         batch, item = claim.batch, claim.item
         actor = Actor(batch.client, batch.role, f"batch-{batch.id}-{item.number}")
+        activation = None if batch.activation is None else KeptToken(batch.activation)
         if batch.kind == "pdf":
             options = PdfOptions.model_validate({**item.options, "signer": batch.serial, "level": batch.level})
-            return self._signer.sign_pdf(folder.document(item.number), options, actor)
+            return self._signer.sign_pdf(folder.document(item.number), options, actor, activation=activation)
         asked = {"digest": item.digest, "algorithm": item.options["algorithm"], "signer": batch.serial, "level": batch.level}
-        return Content.of(self._digests.sign(DigestRequest.model_validate(asked), actor).model_dump_json().encode())
+        signed = self._digests.sign(DigestRequest.model_validate(asked), actor, activation=activation)
+        return Content.of(signed.model_dump_json().encode())
 
     def _look(self, batch: int | None) -> int | None:
         """Some item that can be taken, without taking it."""

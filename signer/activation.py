@@ -63,6 +63,13 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptToken:
+    """A token that was shown with a batch, for the items that are signed later: its SHA-256 (lower-case hex), never itself."""
+
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """An activation that was found good for an act; it is used up with the signature's intent."""
 
@@ -193,12 +200,13 @@ def needs_activation(db: Session, key: Subscriber, config: ActivationConfig) -> 
     return db.scalar(sa.select(ActivationHolder.id).where(ActivationHolder.key_id == key.id).limit(1)) is not None
 
 
-def find_activation(db: Session, token: str, *, key: Subscriber, client: str, digest: str, at: datetime) -> Held:
+def find_activation(db: Session, token: str | KeptToken, *, key: Subscriber, client: str, digest: str, at: datetime) -> Held:
     """The activation this token stands for, if it is good for an act with ``key`` on this document; raises Refused.
 
     The token is looked up by its digest, so that no comparison of ours takes longer the more of a guess is right.
     """
-    row = db.scalar(sa.select(Activation).where(Activation.token_sha256 == token_digest(token)))
+    digested = token.sha256 if isinstance(token, KeptToken) else token_digest(token)
+    row = db.scalar(sa.select(Activation).where(Activation.token_sha256 == digested))
     if row is None or row.key_id != key.id or row.client != client:
         raise Refused("activation", f"is none for the key of {key.handle} and this client: ask for one at /v1/activations")
     if row.expires_at <= at:
@@ -208,6 +216,31 @@ def find_activation(db: Session, token: str, *, key: Subscriber, client: str, di
     if row.digests is not None and digest not in row.digests:
         raise Refused("activation", "was given for other documents, by their digests: ask for one for this document")
     return Held(row.id, row.person.handle, row.person_id)
+
+
+def check_many(
+    db: Session,
+    token: str | None,
+    *,
+    key: Subscriber,
+    client: str,
+    digests: Sequence[str],
+    config: ActivationConfig,
+    at: datetime,
+) -> KeptToken | None:
+    """Whether acts with ``key`` on all these documents may begin: what is to be kept of the token they are done under, or None
+    where none is needed and none was shown. Raises Refused."""
+    if token is None:
+        if needs_activation(db, key, config):
+            raise Refused("activation", f"the key of {key.handle} is used only under an activation: ask at /v1/activations")
+        return None
+    for digest in digests:
+        find_activation(db, token, key=key, client=client, digest=digest, at=at)
+    kept = KeptToken(token_digest(token))
+    left = db.scalar(sa.select(Activation.most - Activation.used).where(Activation.token_sha256 == kept.sha256)) or 0
+    if left < len(digests):
+        raise Refused("activation", f"has {left} acts left and this needs {len(digests)}: ask for one at /v1/activations")
+    return kept
 
 
 def use_activation(db: Session, held: Held, signature_id: int, *, digest: str, at: datetime) -> None:

@@ -20,6 +20,7 @@ from core.errors import Conflict, Rejected
 from hsm.keys import KeyStore
 from pki.certificates import Identity, signing_identity
 from pki.material import Material
+from signer.activation import KeptToken
 from signer.carried import read_leaves
 from signer.gates import Gates, Request
 from signer.levels import Levels, Reached, is_at_least
@@ -148,7 +149,7 @@ class DigestSigner:
             )
         return identity
 
-    def sign(self, request: DigestRequest, actor: Actor, *, activation: str | None = None) -> DigestSignature:
+    def sign(self, request: DigestRequest, actor: Actor, *, activation: str | KeptToken | None = None) -> DigestSignature:
         """The CAdES signature over a document of this digest, as PAdES has it: no signing time among its attributes.
 
         Raises Forbidden for a key that is not the caller's to use, Conflict for one that cannot be used or signs with another

@@ -23,7 +23,7 @@ from core.settings import SignerConfig
 from pki.certificates import Identity
 from registry.models import Subscriber, SubscriberKind
 from registry.registry import subscriber_named
-from signer.activation import Held, find_activation, needs_activation
+from signer.activation import Held, KeptToken, find_activation, needs_activation
 from signer.gate_models import AgencySigningRule, NumberState
 from signer.hygiene import HygieneReport, scan
 from signer.leaders import Leader, SignatureFound, find_leader
@@ -82,7 +82,7 @@ class Request:
     number: str | None = None
     issued_on: date | None = None
     secrecy: str | None = None
-    activation: str | None = field(default=None, repr=False)
+    activation: str | KeptToken | None = field(default=None, repr=False)
     """The token of an activation."""
 
 

@@ -19,7 +19,7 @@ from batches.service import Batches
 from batches.spool import BatchSpool
 from batches.work import BatchWorker
 from core.db import Database, sqlite_url
-from core.settings import BatchesConfig, Config, TsaConfig
+from core.settings import ActivationConfig, BatchesConfig, Config, TsaConfig
 from pki.ca import CertificateAuthority
 from registry.models import ApiClient
 from registry.registry import key_digest
@@ -57,9 +57,9 @@ class Office:
         body = b"".join(parts) + b"--b--\r\n"
         return self.api.simulate_post("/v1/signatures/batches", query_string=query, body=body, headers=headers)
 
-    def post_digests(self, body: dict[str, Any], *, key: str | None = None, query: str = "level=B-B") -> testing.Result:
+    def post_digests(self, body: dict[str, Any], *, activation: str | None = None, query: str = "level=B-B") -> testing.Result:
         """A batch of digests."""
-        headers = {**KEY, **({"Idempotency-Key": key} if key else {})}
+        headers = {**KEY, **({"Condau-Activation": activation} if activation else {})}
         return self.api.simulate_post("/v1/signatures/batches", query_string=query, json=body, headers=headers)
 
     def get(self, path: str) -> testing.Result:
@@ -108,9 +108,11 @@ def office(request: pytest.FixtureRequest, furnished: tuple[str, SoftwareKeys], 
 def _office(house: House, clock: Clock, tmp_path: Path) -> Office:
     database, keys = house.database, house.keys
     spool = BatchSpool(tmp_path / "spool" / "batches")
-    digests = DigestSigner(database=database, keys=keys, now=clock, stamp=house.tsa.stamp, levels=house.levels(), gates=house.gates())
+    digests = DigestSigner(
+        database=database, keys=keys, now=clock, stamp=house.tsa.stamp, levels=house.levels(), gates=house.gates()
+    )
     config = BatchesConfig(bytes=1_000_000, keep_hours=24)
-    batches = Batches(database=database, now=clock, spool=spool, digests=digests, config=config)
+    batches = Batches(database=database, now=clock, spool=spool, digests=digests, activation=ActivationConfig(), config=config)
 
     def new_worker(**other: Any) -> BatchWorker:
         parts = {"signer": house.signer, "digests": digests, "threads": 2, "lease": timedelta(seconds=20), "sleep": lambda _: None}

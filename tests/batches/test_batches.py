@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import threading
+import urllib.parse
+from base64 import b32decode
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,14 @@ from audit.log import entries
 from batches.models import Batch, BatchItem
 from core.content import Content
 from core.errors import Unavailable
+from core.settings import ActivationConfig
 from registry.models import ApiClient, Role
 from registry.registry import add_client, key_digest
+from signer.activation import Activations, Proof, Scope, code_source
+from signer.activation_holders import ActivationHolders
 from signer.models import Signature
 from tests.batches.conftest import KEY, Office
-from tests.signer.house import CLIENT
+from tests.signer.house import CLIENT, OFFICER
 from tests.signer.pdfs import judge, make_pdf
 
 DIGESTS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(5)]
@@ -364,3 +369,38 @@ def test_pages_of_items_and_states(office: Office) -> None:
     with office.house.database.read() as db:
         assert db.scalar(sa.select(sa.func.count()).select_from(BatchItem)) == 5
         assert json.loads(json.dumps(db.scalars(sa.select(Batch.kind)).all())) == ["digest"]
+
+
+def activate(office: Office, scope: Scope) -> str:
+    """The token of an activation of the officer's key."""
+    holders = ActivationHolders(database=office.house.database, now=office.clock)
+    uri = holders.give(OFFICER, OFFICER, "code", CLIENT).code_uri or ""
+    secret = b32decode(urllib.parse.parse_qs(urllib.parse.urlsplit(uri).query)["secret"][0])
+    code = code_source(secret).generate(int(office.clock().timestamp())).decode()
+    activations = Activations(database=office.house.database, now=office.clock, config=ActivationConfig())
+    return activations.activate(OFFICER, OFFICER, Proof(None, code), scope, minutes=5, actor=CLIENT)[0]
+
+
+def test_one_activation_is_for_the_whole_batch(office: Office) -> None:
+    token = activate(office, Scope(digests=tuple(DIGESTS[:3])))
+    body = {"items": [{"digest": digest} for digest in DIGESTS[:3]]}
+    refused = office.post_digests(body)
+    assert (refused.status_code, refused.json["violations"][0]["field"]) == (409, "activation")
+    other = {"items": [{"digest": DIGESTS[4]}]}
+    assert office.post_digests(other, activation=token).status_code == 409
+    assert office.post_digests(body, activation="no-token").status_code == 409
+    assert office.folders() == []
+    answer = office.post_digests(body, activation=token, query="level=B-B&wait=20")
+    assert (answer.status_code, answer.json["progress"]["done"]) == (201, 3)
+    assert office.post_digests(body, activation=token).status_code == 409  # used up
+    with office.house.database.read() as db:
+        assert token not in str(db.scalars(sa.select(Batch.activation)).all())
+
+
+def test_an_activation_that_ends_meanwhile_ends_for_the_rest(office: Office) -> None:
+    token = activate(office, Scope(acts=2))
+    assert office.post_digests({"items": [{"digest": digest} for digest in DIGESTS]}, activation=token).status_code == 409
+    office.post_digests({"items": [{"digest": digest} for digest in DIGESTS[:2]]}, activation=token)
+    office.clock.move(minutes=6)
+    office.new_worker().work()
+    assert [item["problem"]["error"] for item in items_of(office, 1)] == ["refused"] * 2
