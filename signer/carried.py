@@ -28,6 +28,8 @@ class Token:
     signer: x509.Certificate
     hash_name: str
     """Of the imprint: ``sha256``."""
+    pss: bool
+    """Signed by RSASSA-PSS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,29 @@ def _read(name: str, dictionary: DictionaryObject) -> Carried:
         raise Rejected("document", f"the signature {name!r} cannot be read ({type(error).__name__}: {str(error)[:200]})") from error
 
 
+def read_token(der: bytes) -> Token:
+    """A TimeStampToken of ours."""
+    message = cms.ContentInfo.load(der)["content"]
+    return _token(message, list(_certificates(message)))
+
+
+def read_leaves(der: bytes) -> tuple[tuple[x509.Certificate, ...], tuple[x509.Certificate, ...]]:
+    """Of a CMS signature or timestamp by itself: those whose paths and statuses it rests on, and all certificates in it.
+
+    Raises Rejected("cms", …).
+    """
+    try:
+        message = cms.ContentInfo.load(der)["content"]
+        certificates = list(_certificates(message))
+        (signer,) = message["signer_infos"]
+        leaves = (_named(signer, certificates), *(token.signer for token in _tokens(signer, certificates)))
+        return leaves, tuple(certificates)
+    except Rejected:
+        raise
+    except Exception as error:  # the CMS of others: asn1crypto raises whatever it trips over
+        raise Rejected("cms", f"this CMS cannot be read ({type(error).__name__}: {str(error)[:200]})") from error
+
+
 def _certificates(message: Any) -> Iterator[x509.Certificate]:
     if isinstance(message["certificates"], core.Void):
         return
@@ -128,4 +153,5 @@ def _token(message: Any, certificates: list[x509.Certificate]) -> Token:
     info = tsp.TSTInfo.load(bytes(message["encap_content_info"]["content"]))
     at: datetime = info["gen_time"].native
     hash_name: str = info["message_imprint"]["hash_algorithm"]["algorithm"].native
-    return Token(at.astimezone(UTC), _named(signer, certificates), hash_name)
+    pss = signer["signature_algorithm"]["algorithm"].native == "rsassa_pss"
+    return Token(at.astimezone(UTC), _named(signer, certificates), hash_name, pss)

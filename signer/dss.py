@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, pdf_name
 
-from pki.material import Material
+from pki.material import Material, is_issued_by
 from signer.pdf_update import Update, entry
 
 _STORES: Final = {"/Certs": "/Cert", "/CRLs": "/CRL", "/OCSPs": "/OCSP"}
@@ -93,17 +96,15 @@ class _Store:
             notes = store["/VRI"] = DictionaryObject()
             self._update.update_container(store)
         key = vri_key(contents)
-        note = entry(notes, key)
-        if not isinstance(note, DictionaryObject):
-            note = DictionaryObject({pdf_name("/Type"): pdf_name("/VRI")})
-            notes[key] = self._update.add_object(note)
-            self._update.update_container(notes)
+        if key in notes:
+            return  # readers take a note that changes for tampering; the store's own arrays say it all
+        note = DictionaryObject({pdf_name("/Type"): pdf_name("/VRI")})
         for name, added in references.items():
             if added:
-                array = self._array(note, _STORES[name])
-                array.extend(one for one in added if not _holds(array, one))
-                self._update.update_container(array)
-                self.changed = True
+                note[_STORES[name]] = ArrayObject(dict.fromkeys(added))
+        notes[key] = self._update.add_object(note)
+        self._update.update_container(notes)
+        self.changed = True
 
 
 def vri_key(contents: bytes) -> str:
@@ -111,16 +112,49 @@ def vri_key(contents: bytes) -> str:
     return "/" + hashlib.sha1(contents, usedforsecurity=False).hexdigest().upper()
 
 
-def read_certificates(update: Update) -> list[x509.Certificate]:
-    """Those in the store of the document that can be read."""
-    array = entry(entry(update.root, "/DSS"), "/Certs")
-    found = []
-    for position in range(len(array)) if isinstance(array, ArrayObject) else ():
-        try:
-            found.append(x509.load_der_x509_certificate(array[position].data))
-        except (ValueError, AttributeError):
-            continue  # a broken one is only a hint less
-    return found
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What of a document's store can be read."""
+
+    certificates: tuple[x509.Certificate, ...]
+    lists: tuple[x509.CertificateRevocationList, ...]
+    answers: tuple[ocsp.OCSPSingleResponse, ...]
+
+    def covers(self, leaf: x509.Certificate, further: Sequence[x509.Certificate]) -> bool:
+        """Whether it has a status of ``leaf`` and of every issuer up to one that issued itself, found in it or in ``further``."""
+        certificate, seen = leaf, set[x509.Certificate]()
+        while certificate.issuer != certificate.subject and certificate not in seen:
+            seen.add(certificate)
+            issuer = next((one for one in (*self.certificates, *further) if is_issued_by(certificate, one)), None)
+            if issuer is None or not self._has_status(certificate, issuer):
+                return False
+            certificate = issuer
+        return certificate not in seen
+
+    def _has_status(self, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+        listed = any(crl.issuer == issuer.subject for crl in self.lists)
+        return listed or any(answer.serial_number == certificate.serial_number for answer in self.answers)
+
+
+def read_held(update: Update) -> Held:
+    """The store of the document; what in it cannot be read is passed over."""
+    certificates, lists, answers = [], [], []
+    for data in _streams(update, "/Certs"):
+        with suppress(ValueError):
+            certificates.append(x509.load_der_x509_certificate(data))
+    for data in _streams(update, "/CRLs"):
+        with suppress(ValueError):
+            lists.append(x509.load_der_x509_crl(data))
+    for data in _streams(update, "/OCSPs"):
+        with suppress(ValueError):
+            answers += list(ocsp.load_der_ocsp_response(data).responses)
+    return Held(tuple(certificates), tuple(lists), tuple(answers))
+
+
+def _streams(update: Update, name: str) -> list[bytes]:
+    array = entry(entry(update.root, "/DSS"), name)
+    items = list(array) if isinstance(array, ArrayObject) else []
+    return [item.data for item in items if isinstance(item, generic.StreamObject)]
 
 
 def _declare_extension(update: Update) -> None:
@@ -134,10 +168,6 @@ def _declare_extension(update: Update) -> None:
         extensions["/ESIC"] = DictionaryObject(level)
         if extensions.container_ref is not None:
             update.update_container(extensions)
-
-
-def _holds(array: ArrayObject, reference: Any) -> bool:
-    return any(array.raw_get(position) == reference for position in range(len(array)))
 
 
 def _digest(data: bytes) -> bytes:

@@ -5,8 +5,9 @@ One revision holds both. What can be known to be away is found out before a key 
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
@@ -21,11 +22,13 @@ from core.errors import Conflict, Unavailable
 from pki.certificates import Identity
 from pki.material import Material, ValidationMaterial
 from signer.archive import check_document_timestamp, stamp_document
+from signer.carried import Token, read_token
 from signer.dss import add_material
 from signer.options import PadesLevel
 from signer.pdf import Prepared
 from signer.pdf_hole import HoleTooSmall
 from signer.pdf_update import Update, open_update, reading
+from signer.plan import ArchivePlan
 
 _Got = TypeVar("_Got")
 _log = logging.getLogger("condau.signer")
@@ -61,11 +64,14 @@ class Reached:
 class Levels:
     """Brings documents to levels. Safe to share among threads."""
 
-    def __init__(self, *, now: Now, stamper: Stamper, material: ValidationMaterial, when_away: str = "refuse") -> None:
+    def __init__(
+        self, *, now: Now, stamper: Stamper, material: ValidationMaterial, plan: ArchivePlan, when_away: str = "refuse"
+    ) -> None:
         """``when_away``: ``refuse`` or ``lower`` a signature whose timestamp or material cannot be had."""
         self._now = now
         self._stamper = stamper
         self._material = material
+        self._plan = plan
         self._when_away = when_away
         self._room = _ROOM
 
@@ -106,9 +112,26 @@ class Levels:
         material = self._collect(identity, stampers, actor, since=self._now())
         prepared.update.commit(signed)
         contents = prepared.revision.contents(signed)
-        return self.add(
-            prepared.update, {contents: material}, level=level, stampers=stampers, actor=actor, password=prepared.password
+        completed, token = self.add(
+            prepared.update,
+            {contents: material},
+            stampers=stampers if level == "B-LTA" else (),
+            actor=actor,
+            password=prepared.password,
         )
+        if token is not None:
+            self._plan.note(sha256(completed), token, actor)
+        return completed
+
+    def collect(self, leaves: Sequence[x509.Certificate], *, hints: Sequence[x509.Certificate], actor: Actor) -> Material:
+        """The material of ``leaves``, and of whoever would stamp at this moment, for somebody who keeps the document to itself.
+
+        ``hints``: further certificates to build paths with. Raises Conflict or Unavailable where some of it is not to be had.
+        """
+        wanted = (*leaves, *self._stamper.signers())
+        material = self._material.collect(wanted, hints=hints, since=self._now(), actor=actor)
+        require(material)
+        return material
 
     def _collect(
         self, identity: Identity, stampers: Sequence[x509.Certificate], actor: Actor, *, since: datetime | None
@@ -121,33 +144,30 @@ class Levels:
     def add(
         self,
         update: Update,
-        material: dict[bytes, Material],
+        material: Mapping[bytes, Material],
         *,
-        level: PadesLevel,
         stampers: Sequence[x509.Certificate],
         actor: Actor,
         password: str | None,
-    ) -> Content:
-        """The document of ``update`` with ``material`` in its store, and at B-LTA a document timestamp by one of ``stampers``."""
+    ) -> tuple[Content, Token | None]:
+        """The document of ``update`` with ``material`` in its store and, where there are ``stampers``, a document timestamp by one
+        of them, which is returned too."""
         document = update.document
         with reading():
             changed = add_material(update, material)
-            if level != "B-LTA":
-                return document.append(bytes(update.revision())) if changed else document
-            stamp = _Stamping(self._stamper, stampers, actor)
+            if not stampers:
+                return (document.append(bytes(update.revision())) if changed else document), None
+            stamping = _Stamping(self._stamper, stampers, actor)
             try:
-                stamped = stamp_document(update, stamp, room=self._room)
+                stamped = stamp_document(update, stamping, room=self._room)
             except HoleTooSmall as error:  # remembered: only the first document after a change is made twice
                 self._room = error.needed + _SPARE
                 again = open_update(document, password)
                 add_material(again, material)
-                stamped = stamp_document(again, stamp, room=self._room)
+                stamped = stamp_document(again, stamping, room=self._room)
+            token = read_token(stamping.token)
         check_document_timestamp(stamped, document, password)
-        return stamped
-
-    def stamp(self, update: Update, *, actor: Actor, password: str | None) -> Content:
-        """The document of ``update`` with a document timestamp and nothing else: what makes a signature without one B-T."""
-        return self.add(update, {}, level="B-LTA", stampers=self._stamper.signers(), actor=actor, password=password)
+        return stamped, token
 
 
 _ROOM: Final = 6144
@@ -163,16 +183,25 @@ def require(material: Material) -> None:
         raise Unavailable("material", material.missing[0])
 
 
-@dataclass(frozen=True, slots=True)
-class _Stamping:
-    """Stamps a digest, by one of those whose material is in the document."""
+def sha256(document: Content) -> str:
+    """SHA-256 of a document in lower-case hex."""
+    digest = hashlib.sha256()
+    for chunk in document.chunks():
+        digest.update(chunk)
+    return digest.hexdigest()
 
-    stamper: Stamper
-    expected: Sequence[x509.Certificate]
-    actor: Actor
+
+class _Stamping:
+    """Stamps a digest, by one of those whose material is in the document, and keeps the token."""
+
+    def __init__(self, stamper: Stamper, expected: Sequence[x509.Certificate], actor: Actor) -> None:
+        self._stamper = stamper
+        self._expected = expected
+        self._actor = actor
+        self.token = b""
 
     def __call__(self, digest: bytes) -> bytes:
-        token = self.stamper.stamp_digest(digest, self.actor)
-        if not any(one.public_bytes(Encoding.DER) in token for one in self.expected):
+        self.token = self._stamper.stamp_digest(digest, self._actor)
+        if not any(one.public_bytes(Encoding.DER) in self.token for one in self._expected):
             raise Unavailable("tsa", "its certificate changed while the document was being stamped: send the request again")
-        return token
+        return self.token

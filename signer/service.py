@@ -17,6 +17,7 @@ from pki.certificates import Identity
 from pki.identities import Identities
 from signer import pdf, xml
 from signer.gallery import Gallery
+from signer.activation import KeptToken
 from signer.gates import Gates, Request
 from signer.levels import Levels, Reached, is_at_least
 from signer.options import PadesLevel, PdfOptions
@@ -61,7 +62,7 @@ class Signer:
         actor: Actor,
         image: bytes | None = None,
         *,
-        activation: str | None = None,
+        activation: str | KeptToken | None = None,
         lowered: Callable[[Reached], None] | None = None,
     ) -> Content:
         """``document`` with one PAdES signature more, as incremental updates of it; ``image`` is a PNG for the stamp.

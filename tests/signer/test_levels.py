@@ -20,7 +20,7 @@ from signer.levels import Reached
 from signer.options import PadesLevel, PdfOptions
 from signer.service import Signer
 from tests.conftest import Clock
-from tests.signer.house import CLIENT, FONT, House, sign_pdf
+from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import make_hybrid, make_pdf, qpdf
 from tests.signer.test_signing import actions, records
 
@@ -133,7 +133,7 @@ class Away:
         self._house = house
         self._at_once = at_once
 
-    def stamp_digest(self, digest: bytes, actor: Actor) -> bytes:
+    def stamp_digest(self, digest: bytes, actor: Actor) -> bytes:  # noqa: ARG002 - the protocol's
         raise Unavailable("tsa", "it is away")
 
     def signers(self) -> tuple[x509.Certificate, ...]:
@@ -143,8 +143,7 @@ class Away:
 
 
 def signer_with(house: House, stamper: Away, when_away: str) -> Signer:
-    levels = house.levels(when_away, stamper)
-    return Signer(database=house.database, keys=house.keys, now=house.now, stamp=house.tsa.stamp, levels=levels, font=FONT)
+    return house.signer_with(house.tsa.stamp, levels=house.levels(when_away, stamper))
 
 
 def test_no_key_is_used_while_timestamps_are_known_to_be_away(house: House) -> None:

@@ -77,7 +77,7 @@ def test_the_signing_time_is_in_the_dictionary_and_not_in_the_cms(house: House, 
 
 
 def test_b_t_carries_a_timestamp_over_the_signature_value(house: House, tmp_path: Path) -> None:
-    signed = sign_pdf(house.signer, make_pdf(), PdfOptions(), CLIENT)
+    signed = sign_pdf(house.signer, make_pdf(), PdfOptions(level="B-T"), CLIENT)
     assert judge(tmp_path, signed) == [True]
     status = validate(house, signed)
     assert status.bottom_line
@@ -95,7 +95,7 @@ def test_every_hand_on_one_file_stays_valid(database: Database, keys: SoftwareKe
     assert third.startswith(second)
     assert judge(tmp_path, third) == [True, True, True]
     names = [signature.field_name for signature in PdfFileReader(io.BytesIO(third)).embedded_signatures]
-    assert names == ["Signature1", "Signature2", "Signature3"]
+    assert names == ["Signature1", "Timestamp1", "Signature2", "Timestamp2", "Signature3"]
 
 
 @pytest.mark.parametrize(

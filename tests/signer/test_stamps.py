@@ -16,7 +16,6 @@ from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from core.errors import Rejected, Unavailable
 from signer.options import PdfOptions
 from signer.rasters import IMAGE_BYTES, parse_image
-from signer.service import Signer
 from signer.stamps import default_text
 from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import judge, make_pdf, text_of
@@ -156,6 +155,6 @@ def test_text_that_cannot_fit_is_refused_as_rectangle(house: House) -> None:
 
 
 def test_a_missing_font_is_an_outage(house: House) -> None:
-    signer = Signer(database=house.database, keys=house.keys, now=house.now, stamp=house.tsa.stamp, font=Path("/nowhere.ttf"))
+    signer = house.signer_with(house.tsa.stamp, font=Path("/nowhere.ttf"))
     with pytest.raises(Unavailable, match="font"):
         sign_pdf(signer, make_pdf(), PdfOptions(page=1), CLIENT)
