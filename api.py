@@ -24,7 +24,7 @@ from pki import http_status as status
 from registry import http as registry
 from registry import http_agencies, http_callers
 from signer import http as signer
-from signer import http_digests
+from signer import http_activation, http_digests, http_looks, http_numbers
 from tsa import http as tsa
 from verifier import http as verifier
 from web import problems
@@ -64,6 +64,7 @@ def route_table(services: Services) -> Routes:
         ("/v1/signatures/digest", http_digests.DigestSignatures(signer=services.digests)),
         ("/v1/signatures/validation-material", http_digests.ValidationMaterials(signer=services.digests)),
         *_batch_routes(services),
+        *_gate_routes(services),
         ("/v1/signers", pki.Signers(database=services.database, now=services.now)),
     ]
     for_admins_and_auditors: Routes = [
@@ -82,6 +83,7 @@ def route_table(services: Services) -> Routes:
         ("/v1/deliveries", notices.Deliveries(database=services.database)),
         ("/v1/contacts/{kind}/{name}", notices.ContactResource(database=services.database, now=services.now)),
         *_registry_routes(services),
+        *_look_routes(services),
         ("/v1/profiles", http_profiles.Profiles(profiles=services.ca.profiles)),
         *_approval_and_job_routes(services),
         ("/v1/trust-anchors", domains.Anchors(database=services.database, now=services.now)),
@@ -106,6 +108,40 @@ def _batch_routes(services: Services) -> Routes:
         (f"{one}/items", batches.BatchItems(batches=services.batches)),
         (f"{one}/items/{{number:int}}/document", batches.BatchItemDocument(batches=services.batches)),
         (f"{one}/cancellation", batches.BatchCancellation(batches=services.batches)),
+    ]
+
+
+def _gate_routes(services: Services) -> Routes:
+    """What an official signature takes beside the document: a number, an activated key, who may sign."""
+    holding: dict[str, Any] = {"holders": services.holders, "approvals": services.approvals}
+    holder = "/v1/subscribers/{handle}/activation-holders"
+    numbers: dict[str, Any] = {"register": services.register, "database": services.database, "now": services.now}
+    recorded = {"authorisations": services.authorisations}
+    return [
+        ("/v1/activations", http_activation.ActivationCollection(activations=services.activations)),
+        ("/v1/activations/pin", http_activation.ActivationPin(activations=services.activations)),
+        ("/v1/documents/hygiene", http_activation.Hygiene(config=services.config.signer.hygiene)),
+        (holder, http_activation.HolderCollection(**holding)),
+        (holder + "/{person}", http_activation.Holder(**holding)),
+        (holder + "/{person}/unlocking", http_activation.HolderUnlocking(**holding)),
+        ("/v1/agencies/{code}/numbers", http_numbers.Numbers(**numbers)),
+        ("/v1/agencies/{code}/numbers/return", http_numbers.NumberReturn(register=services.register)),
+        ("/v1/agencies/{code}/signing-rules", http_numbers.AgencyRule(**recorded)),
+        ("/v1/agencies/{code}/authorisations", http_numbers.AgencyAuthorisations(**recorded)),
+        ("/v1/authorisations/{identifier:int}/withdrawal", http_numbers.AuthorisationWithdrawal(**recorded)),
+    ]
+
+
+def _look_routes(services: Services) -> Routes:
+    """What official signatures are drawn with."""
+    kept = {"gallery": services.gallery}
+    return [
+        ("/v1/agencies/{code}/looks", http_looks.AgencyLooks(**kept)),
+        ("/v1/agencies/{code}/looks/{name}", http_looks.AgencyLookResource(**kept)),
+        ("/v1/agencies/{code}/seal", http_looks.AgencyPicture(source="seal", **kept)),
+        ("/v1/agencies/{code}/logo", http_looks.AgencyPicture(source="logo", **kept)),
+        ("/v1/subscribers/{handle}/signature-image", http_looks.SubscriberPicture(source="signature", **kept)),
+        ("/v1/subscribers/{handle}/initials-image", http_looks.SubscriberPicture(source="initials", **kept)),
     ]
 
 

@@ -46,6 +46,7 @@ from pki.watch import Watcher
 from registry.clients import Clients
 from signer.activation import Activations
 from signer.activation_holders import ActivationHolders
+from signer.authorisations import Authorisations
 from signer.digests import DigestSigner
 from signer.extend import Extender, FindBroken
 from signer.gallery import Gallery
@@ -105,6 +106,7 @@ class Services:
     register: Register
     activations: Activations
     holders: ActivationHolders
+    authorisations: Authorisations
     digests: DigestSigner
     batches: Batches
     batch_worker: BatchWorker
@@ -280,7 +282,14 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
         signer=signer,
         gallery=gallery,
         digests=digests,
-        batches=Batches(database=database, now=now, spool=batch_spool, digests=digests, config=config.batches),
+        batches=Batches(
+            database=database,
+            now=now,
+            spool=batch_spool,
+            digests=digests,
+            activation=config.signer.activation,
+            config=config.batches,
+        ),
         batch_worker=BatchWorker(
             database=database, now=now, spool=batch_spool, signer=signer, digests=digests, threads=config.hsm.sessions + 1
         ),
@@ -298,6 +307,7 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
         register=Register(database=database, now=now),
         activations=Activations(database=database, now=now, config=config.signer.activation),
         holders=holders,
+        authorisations=Authorisations(database=database, now=now),
         reminders=Reminders(database=database, config=config.notices, now=now),
         courier=Courier(database=database, config=config.notices, now=now),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 import sqlalchemy as sa
@@ -80,6 +82,7 @@ class Register:
             number = Number(counted, symbol, year)
             claim = Claim(agency.id, number, series, day.year, actor.name, person.id)
             row = _take(db, claim, at, state=NumberState.HELD, held_until=at + HELD_FOR, signature_id=None)
+            db.refresh(row)
             subject = f"number/{agency.code}/{day.year}/{number.text}"
             append(db, at=at, actor=actor, action="number.hold", subject=subject, series=series, person=person.handle)
             return row
@@ -224,9 +227,23 @@ def _take(
     if db.execute(changed.returning(DocumentNumber.id).execution_options(synchronize_session=False)).first() is None:
         db.refresh(row)
         raise _taken(why_taken(row, claim, at) or f"{claim.number.text} was taken at this moment: take the next number")
-    db.refresh(row)
     return row
 
 
 def _taken(why: str) -> Refused:
     return Refused("number", why)
+
+
+def list_numbers(db: Session, agency: Agency, *, series: str, year: int, after: int, limit: int) -> list[DocumentNumber]:
+    """A page of one series, in the order of numbers."""
+    mine = (DocumentNumber.agency_id == agency.id, DocumentNumber.series == series, DocumentNumber.year == year)
+    query = sa.select(DocumentNumber).where(*mine, DocumentNumber.number > after)
+    return list(db.scalars(query.order_by(DocumentNumber.number).limit(limit)))
+
+
+def find_gaps(rows: Sequence[DocumentNumber], *, after: int, at: datetime) -> list[tuple[int, int]]:
+    """The numbers between ``after`` and the last of ``rows`` that no document has and nobody holds at ``at``: first and last."""
+    kept = [row.number for row in rows if row.state == NumberState.USED or (row.held_until is not None and row.held_until >= at)]
+    ends = rows[-1].number if rows else after
+    edges = [after, *kept] if kept and kept[-1] == ends else [after, *kept, ends + 1]
+    return [(one + 1, other - 1) for one, other in pairwise(edges) if other - one > 1]
