@@ -11,6 +11,7 @@ import falcon
 
 import web
 from approvals import http as approvals
+from batches import http as batches
 from bootstrap import Services
 from jobs import http as jobs
 from notices import http as notices
@@ -24,10 +25,12 @@ from pki import http_status as status
 from registry import http as registry
 from registry import http_agencies, http_callers
 from signer import http as signer
+from signer import http_activation, http_digests, http_looks, http_numbers
 from tsa import http as tsa
 from verifier import http as verifier
 from web import problems
 from web.access import ApiKeys, Shell
+from web.body import Spool
 from web.express_shell import ExpressService, ExpressShell
 from web.health import Liveness, Ready
 from web.metrics import MetricsText, OpenMetricsText
@@ -59,6 +62,10 @@ def route_table(services: Services) -> Routes:
     for_client_systems: Routes = [
         ("/v1/signatures/pdf", signer.PdfSignatures(signer=services.signer)),
         ("/v1/signatures/xml", signer.XmlSignatures(signer=services.signer)),
+        ("/v1/signatures/digest", http_digests.DigestSignatures(signer=services.digests)),
+        ("/v1/signatures/validation-material", http_digests.ValidationMaterials(signer=services.digests)),
+        *_batch_routes(services),
+        *_gate_routes(services),
         ("/v1/signers", pki.Signers(database=services.database, now=services.now)),
     ]
     for_admins_and_auditors: Routes = [
@@ -77,6 +84,7 @@ def route_table(services: Services) -> Routes:
         ("/v1/deliveries", notices.Deliveries(database=services.database)),
         ("/v1/contacts/{kind}/{name}", notices.ContactResource(database=services.database, now=services.now)),
         *_registry_routes(services),
+        *_look_routes(services),
         ("/v1/profiles", http_profiles.Profiles(profiles=services.ca.profiles)),
         *_approval_and_job_routes(services),
         ("/v1/trust-anchors", domains.Anchors(database=services.database, now=services.now)),
@@ -89,6 +97,53 @@ def route_table(services: Services) -> Routes:
         ("/v1/audit-entries", registry.AuditEntries(database=services.database)),
     ]
     return for_client_systems + for_everybody + for_admins_and_auditors
+
+
+def _batch_routes(services: Services) -> Routes:
+    """Many signatures in one call."""
+    parts: dict[str, Any] = {"batches": services.batches, "worker": services.batch_worker}
+    one = "/v1/signatures/batches/{identifier:int}"
+    return [
+        ("/v1/signatures/batches", batches.BatchCollection(**parts)),
+        (one, batches.BatchDetail(**parts)),
+        (f"{one}/items", batches.BatchItems(batches=services.batches)),
+        (f"{one}/items/{{number:int}}/document", batches.BatchItemDocument(batches=services.batches)),
+        (f"{one}/cancellation", batches.BatchCancellation(batches=services.batches)),
+    ]
+
+
+def _gate_routes(services: Services) -> Routes:
+    """What an official signature takes beside the document: a number, an activated key, who may sign."""
+    holding: dict[str, Any] = {"holders": services.holders, "approvals": services.approvals}
+    holder = "/v1/subscribers/{handle}/activation-holders"
+    numbers: dict[str, Any] = {"register": services.register, "database": services.database, "now": services.now}
+    recorded = {"authorisations": services.authorisations}
+    return [
+        ("/v1/activations", http_activation.ActivationCollection(activations=services.activations)),
+        ("/v1/activations/pin", http_activation.ActivationPin(activations=services.activations)),
+        ("/v1/documents/hygiene", http_activation.Hygiene(config=services.config.signer.hygiene)),
+        (holder, http_activation.HolderCollection(**holding)),
+        (holder + "/{person}", http_activation.Holder(**holding)),
+        (holder + "/{person}/unlocking", http_activation.HolderUnlocking(**holding)),
+        ("/v1/agencies/{code}/numbers", http_numbers.Numbers(**numbers)),
+        ("/v1/agencies/{code}/numbers/return", http_numbers.NumberReturn(register=services.register)),
+        ("/v1/agencies/{code}/signing-rules", http_numbers.AgencyRule(**recorded)),
+        ("/v1/agencies/{code}/authorisations", http_numbers.AgencyAuthorisations(**recorded)),
+        ("/v1/authorisations/{identifier:int}/withdrawal", http_numbers.AuthorisationWithdrawal(**recorded)),
+    ]
+
+
+def _look_routes(services: Services) -> Routes:
+    """What official signatures are drawn with."""
+    kept = {"gallery": services.gallery}
+    return [
+        ("/v1/agencies/{code}/looks", http_looks.AgencyLooks(**kept)),
+        ("/v1/agencies/{code}/looks/{name}", http_looks.AgencyLookResource(**kept)),
+        ("/v1/agencies/{code}/seal", http_looks.AgencyPicture(source="seal", **kept)),
+        ("/v1/agencies/{code}/logo", http_looks.AgencyPicture(source="logo", **kept)),
+        ("/v1/subscribers/{handle}/signature-image", http_looks.SubscriberPicture(source="signature", **kept)),
+        ("/v1/subscribers/{handle}/initials-image", http_looks.SubscriberPicture(source="initials", **kept)),
+    ]
 
 
 def _registry_routes(services: Services) -> Routes:
@@ -151,7 +206,9 @@ def _revoking(services: Services) -> dict[str, Any]:
 
 def create_app(services: Services) -> App:
     """The WSGI application over ``services``."""
-    shell = Shell(access=ApiKeys(database=services.database), body_limit=services.config.server.body_limit)
+    server = services.config.server
+    spool = Spool(server.spool, server.document_limit)
+    shell = Shell(access=ApiKeys(database=services.database), body_limit=server.body_limit, spool=spool)
     app: App = falcon.App(middleware=[shell], sink_before_static_route=False)
     problems.install(app)
     routes = route_table(services)

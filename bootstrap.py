@@ -12,7 +12,11 @@ import sqlalchemy as sa
 
 from approvals.service import Act, Approvals, Payload
 from audit.log import Actor
+from batches.service import Batches
+from batches.spool import BatchSpool
+from batches.work import BatchWorker
 from core.clock import Now, system_now
+from core.content import Content
 from core.db import Database
 from core.errors import Unavailable
 from core.housekeeping import Task
@@ -29,6 +33,8 @@ from pki.ceremony import Ceremony
 from pki.crl import CrlPublisher
 from pki.enrolment import Enrolments
 from pki.external import ExternalCertificates
+from pki.fetch import Fetcher
+from pki.material import ValidationMaterial
 from pki.ocsp import OcspResponder
 from pki.profile_changes import ProfileChanges
 from pki.reminders import Reminders
@@ -38,6 +44,17 @@ from pki.status import StatusHistory
 from pki.summary import refresh_counts
 from pki.watch import Watcher
 from registry.clients import Clients
+from signer.activation import Activations
+from signer.activation_holders import ActivationHolders
+from signer.authorisations import Authorisations
+from signer.digests import DigestSigner
+from signer.extend import Extender, FindBroken
+from signer.gallery import Gallery
+from signer.gates import FindSignatures, Gates
+from signer.leaders import SignatureFound
+from signer.levels import Levels
+from signer.plan import ArchivePlan
+from signer.register import Register
 from signer.service import Signer
 from tsa.authority import TimestampAuthority
 from tsa.clock import TrustedClock, build_sources
@@ -46,6 +63,7 @@ from tsa.limits import Limits
 from tsa.reception import Reception
 from tsa.succession import Succession
 from verifier.service import Verifier
+from verifier.verdict import Indication, Severity, SignatureVerdict
 from web.health import Check
 from web.idempotency import StoredAnswers
 
@@ -83,6 +101,16 @@ class Services:
     metrics: Metrics
     units: Succession
     signer: Signer
+    extender: Extender
+    plan: ArchivePlan
+    gallery: Gallery
+    register: Register
+    activations: Activations
+    holders: ActivationHolders
+    authorisations: Authorisations
+    digests: DigestSigner
+    batches: Batches
+    batch_worker: BatchWorker
     verifier: Verifier
     reminders: Reminders
     courier: Courier
@@ -107,14 +135,21 @@ class Services:
             "responders": self.responders.renew,
             "watch": self.watcher.look,
             "reminders": self.reminders.remind,
+            "archive": self.plan.remind,
             "deliveries": self.courier.deliver,
             "counts": lambda: refresh_counts(self.database, self.now()),
+            "batches": self.batches.clean,
         }
 
     @property
     def background_work(self) -> Mapping[str, Task]:
         """What is worked on without pause while there is some; apart from the housekeeping, which must not wait for it."""
         return {"jobs": self.jobs.work}
+
+    @property
+    def signing_work(self) -> Mapping[str, Task]:
+        """The same for batches, which do not wait for jobs."""
+        return {"batches": self.batch_worker.work}
 
     def reconcile(self, before: datetime) -> int:
         """Settle every intent written before ``before`` that has no result; returns how many there were."""
@@ -186,6 +221,8 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
         Act("job.enrolment", ("issue",), execute_job, _describe_job),
         Act("job.replacement", ("issue", "revoke"), execute_job, _describe_job),
     ]
+    holders = ActivationHolders(database=database, now=now)
+    acts += holders.acts()
     approvals = Approvals(database=database, now=now, config=config.approvals, acts=acts)
     jobs = Jobs(
         database=database,
@@ -200,6 +237,26 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
             now=now,
         ),
     )
+    responder = OcspResponder(database=database, keys=token, now=now, config=config)
+    fetch = Fetcher(config.pki.fetch) if config.pki.fetch.hosts else None
+    material = ValidationMaterial(database=database, ocsp_responder=responder, crl=crl, now=now, fetch=fetch)
+    plan = ArchivePlan(database=database, now=now, config=config)
+    levels = Levels(now=now, stamper=tsa, material=material, plan=plan, when_away=config.signer.when_material_is_away)
+    verifier = Verifier(database=database, now=now)
+    gates = Gates(database=database, now=now, config=config.signer, find_signatures=build_signature_finder(verifier))
+    gallery = Gallery(database=database, now=now, font=config.signer.font, public_url=config.public_url)
+    signer = Signer(
+        database=database,
+        keys=token,
+        now=now,
+        stamp=tsa.stamp,
+        levels=levels,
+        gates=gates,
+        gallery=gallery,
+        font=config.signer.font,
+    )
+    digests = DigestSigner(database=database, keys=token, now=now, stamp=tsa.stamp, levels=levels, gates=gates)
+    batch_spool = BatchSpool(config.server.spool / "batches")
     return Services(
         config=config,
         database=database,
@@ -220,16 +277,79 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
         ceremony=Ceremony(database=database, keys=token, now=now, config=config, ca=ca, crl=crl),
         externals=ExternalCertificates(database=database, keys=token, now=now),
         responders=Responders(database=database, ca=ca, now=now),
-        ocsp=OcspResponder(database=database, keys=token, now=now, config=config),
+        ocsp=responder,
         clock=clock,
         tsa=tsa,
         reception=Reception(authority=tsa, limits=limits, metrics=metrics),
         metrics=metrics,
         units=Succession(database=database, ca=ca, now=now, units=tsa.units),
-        signer=Signer(database=database, keys=token, now=now, stamp=tsa.stamp, font=config.signer.font),
-        verifier=Verifier(database=database, now=now),
+        signer=signer,
+        gallery=gallery,
+        digests=digests,
+        batches=Batches(
+            database=database,
+            now=now,
+            spool=batch_spool,
+            digests=digests,
+            activation=config.signer.activation,
+            config=config.batches,
+        ),
+        batch_worker=BatchWorker(
+            database=database, now=now, spool=batch_spool, signer=signer, digests=digests, threads=config.hsm.sessions + 1
+        ),
+        extender=Extender(
+            database=database,
+            now=now,
+            levels=levels,
+            stamper=tsa,
+            material=material,
+            plan=plan,
+            find_broken=build_broken_finder(verifier),
+        ),
+        plan=plan,
+        verifier=verifier,
+        register=Register(database=database, now=now),
+        activations=Activations(database=database, now=now, config=config.signer.activation),
+        holders=holders,
+        authorisations=Authorisations(database=database, now=now),
         reminders=Reminders(database=database, config=config.notices, now=now),
         courier=Courier(database=database, config=config.notices, now=now),
+    )
+
+
+def build_signature_finder(verifier: Verifier) -> FindSignatures:
+    """What the signer's gates ask the verifier: the signatures of a PDF and its word on each."""
+
+    def find(document: Content) -> list[SignatureFound]:
+        report = verifier.verify(document.read(0, document.size))
+        return [_as_found(verdict) for verdict in report.signatures]
+
+    return find
+
+
+def build_broken_finder(verifier: Verifier) -> FindBroken:
+    """What the extension of signatures asks the verifier: which are broken for good."""
+
+    def find(document: Content) -> list[str]:
+        verdicts = verifier.verify(document.read(0, document.size)).signatures
+        return [f"{one.name}: {one.message.en}" for one in verdicts if one.indication is Indication.TOTAL_FAILED]
+
+    return find
+
+
+def _as_found(verdict: SignatureVerdict) -> SignatureFound:
+    problems = [item for item in (*verdict.changes, *verdict.findings) if item.severity is Severity.ERROR]
+    ranges = verdict.coverage.byte_range if verdict.coverage is not None else None
+    return SignatureFound(
+        name=verdict.name,
+        valid=verdict.indication is Indication.TOTAL_PASSED,
+        failed=verdict.indication is Indication.TOTAL_FAILED,
+        why=problems[0].text.en if problems else verdict.message.en,
+        domain=None if verdict.chain is None else verdict.chain.domain,
+        issuer=None if verdict.signer is None else verdict.signer.issuer,
+        serial=None if verdict.signer is None else verdict.signer.serial,
+        at=verdict.proven_at or verdict.claimed_at,
+        contents=(0, 0) if ranges is None else (ranges[1], ranges[2]),
     )
 
 

@@ -11,8 +11,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import cli_ca
+import cli_gates
 import cli_inventory
 import cli_jobs
+import cli_looks
 import cli_registry
 import cli_status
 import cli_tsa
@@ -160,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cli_tsa.TsaCommands(services=open_services, operator=operator).add_to(commands)
     cli_registry.add_commands(commands)
+    cli_looks.add_commands(commands)
     command = commands.add_parser("add-client", help="add a caller of the API and print its key")
     command.add_argument("name")
     command.add_argument("--role", required=True, choices=[role.value for role in Role])
@@ -170,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("subscriber", help="the subscriber's handle")
     command.set_defaults(run=_grant)
     cli_ca.add_commands(commands)
+    cli_gates.add_commands(commands)
     cli_inventory.add_commands(commands)
     cli_jobs.add_commands(commands)
     cli_status.add_commands(commands)

@@ -23,6 +23,7 @@ from pki.acts import CEREMONY
 from pki.anchors import install_anchor, installed_anchors, remove_anchor
 from pki.ceremony import Outcome, load_definition
 from pki.crl_import import take_in_crl
+from pki.foreign_crl import keep_foreign_crl
 from pki.minutes import build_minutes, build_plan
 from pki.recovery import check_keys, recover
 from selfcheck import Level, examine, exit_code
@@ -44,8 +45,9 @@ def _add_ceremony(commands: Any) -> None:
     command.add_argument("--execute", action="store_true", help="do it; without this nothing happens")
     command.add_argument("--out", type=Path, help="folder for the results and the minutes (default: ceremonies/ in the instance)")
     command.set_defaults(run=_ceremony)
-    command = commands.add_parser("import-crl", help="take in a CRL of an offline authority")
+    command = commands.add_parser("import-crl", help="take in a CRL of an offline authority of ours, or of somebody else's")
     command.add_argument("file", type=Path)
+    command.add_argument("--other-authority", action="store_true", help="it is of an installed anchor, or of an authority below one")
     command.set_defaults(run=_import_crl)
 
 
@@ -128,6 +130,11 @@ def _write_results(folder: Path, stem: str, outcome: Outcome, minutes: str) -> l
 
 def _import_crl(options: argparse.Namespace) -> int:
     data = _read(options.file)
+    if options.other_authority:
+        with open_services() as services, services.database.write() as db:
+            row = keep_foreign_crl(db, data, at=services.now(), actor=operator())
+        print(f"{row.issuer}: CRL of {row.this_update:%Y-%m-%dT%H:%M:%SZ}, good until {row.next_update:%Y-%m-%dT%H:%M:%SZ}")
+        return 0
     with open_services() as services:
         taken = take_in_crl(services.database, data, at=services.now(), actor=operator())
     print(

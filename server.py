@@ -74,6 +74,7 @@ class Server(BaseApplication):
         self._housekeepers = [
             Housekeeper(self._services.housekeeping),
             Housekeeper(self._services.background_work, every=_WORK_EVERY),
+            Housekeeper(self._services.signing_work, every=_WORK_EVERY),
         ]
         for housekeeper in self._housekeepers:
             housekeeper.start()

@@ -29,6 +29,7 @@ from bench.scale import measure_scale
 from bench.wrk import Rate, measure
 from bootstrap import build
 from core.config import load_config
+from core.content import Content
 from hsm.keys import KeySpec
 from pki.certificates import Identity, service_certificate, signing_identity
 from pki.http_ocsp import OCSP_REQUEST
@@ -102,7 +103,7 @@ class Bench:
         key = services.token.key(identity.key_label)
         actor = Actor("demo-client", "client", "bench")
         options = PdfOptions(level="B-B")
-        ours = self._loop(lambda: services.signer.sign_pdf(SAMPLE_PDF, options, actor))
+        ours = self._loop(lambda: services.signer.sign_pdf(Content.of(SAMPLE_PDF), options, actor))
         theirs = self._loop(lambda: sign_with_pyhanko(SAMPLE_PDF, identity, key))
         services.close()
         self._service.start()

@@ -54,6 +54,15 @@ def check_config(config: Config) -> None:
     _check_hsm(config.hsm, config.home)
     _check_tsa(config.tsa, development=config.development)
     _check_notices(config.notices)
+    if config.signer.when_material_is_away not in ("refuse", "lower"):
+        raise Rejected("signer.when_material_is_away", "must be refuse or lower")
+    if config.signer.secrecy not in ("official", "all"):
+        raise Rejected("signer.secrecy", "must be official or all")
+    for group, policy in dataclasses.asdict(config.signer.hygiene).items():
+        if policy not in ("refuse", "report"):
+            raise Rejected(f"signer.hygiene.{group}", "must be refuse or report")
+    if not all(re.fullmatch(r"[a-z0-9.-]{1,253}(:\d{1,5})?", host) for host in config.pki.fetch.hosts):
+        raise Rejected("pki.fetch.hosts", "each must be a host name in lower case, perhaps with :port")
 
 
 def _ranges(config: Config) -> tuple[tuple[str, int, int, int, str], ...]:
@@ -72,6 +81,9 @@ def _ranges(config: Config) -> tuple[tuple[str, int, int, int, str], ...]:
             ": half of pki.ocsp_minutes",
         ),
         ("pki.ocsp_evidence_hours", pki.ocsp_evidence_hours, 0, 24 * 366, ""),
+        ("pki.fetch.seconds", pki.fetch.seconds, 1, 60, ""),
+        ("pki.fetch.size", pki.fetch.size, 1024, 1 << 28, " bytes"),
+        ("signer.archive_margin_days", config.signer.archive_margin_days, 1, 3650, ""),
         ("pki.offline_crl_days", pki.offline_crl_days, 1, 366, ""),
         ("pki.restore_gap", pki.restore_gap, 1, 1_000_000_000, ""),
         ("pki.backup_hours", pki.backup_hours, 1, 24 * 365, ""),
@@ -79,7 +91,12 @@ def _ranges(config: Config) -> tuple[tuple[str, int, int, int, str], ...]:
         ("approvals.needed", approvals.needed, 1, 5, ""),
         ("approvals.hours", approvals.hours, 1, 24 * 90, ""),
         ("jobs.rows_per_second", config.jobs.rows_per_second, 1, 1000, ""),
+        ("signer.activation.minutes", config.signer.activation.minutes, 1, 60 * 24, ""),
+        ("signer.activation.batch", config.signer.activation.batch, 1, 100_000, ""),
+        ("batches.bytes", config.batches.bytes, 1_000_000, 1 << 40, ""),
+        ("batches.keep_hours", config.batches.keep_hours, 1, 24 * 90, ""),
         ("server.body_limit", server.body_limit, 65_536, 1 << 31, " bytes"),
+        ("server.document_limit", server.document_limit, 65_536, 9_000_000_000, " bytes: offsets in a PDF have ten digits"),
         ("server.workers", server.workers, 1, 256, ""),
         ("server.threads", server.threads, 1, 256, ""),
     )

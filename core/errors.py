@@ -4,7 +4,8 @@
     ├── Rejected                 what was sent is wrong; nothing happened
     │   ├── Malformed            it cannot be read at all
     │   ├── MediaTypeRejected    it is of a type this route does not take
-    │   └── TooLarge             it is bigger than the configured limit
+    │   ├── TooLarge             it is bigger than the configured limit
+    │   └── Refused              the rules of signing do not allow it; each broken one is listed
     ├── Unauthenticated          nobody known is asking
     ├── Forbidden                somebody known is asking for what is not theirs
     ├── NotFound                 the thing named does not exist
@@ -65,6 +66,10 @@ class MediaTypeRejected(Rejected):
 
 class TooLarge(Rejected):
     """What was sent is larger than the limit."""
+
+
+class Refused(Rejected):
+    """The rules of signing do not allow this."""
 
 
 class Unauthenticated(CondauError):

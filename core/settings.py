@@ -56,6 +56,22 @@ class ServerConfig:
     threads: int = 8
     body_limit: int = 100_000_000
     """Bytes of a request body; more is refused while it is being read."""
+    document_limit: int = 512_000_000
+    """The same for a PDF that is to be signed, which waits in a file and not in memory."""
+    spool: Path = Path("spool")
+    """The folder for such files, which have no name in it; relative to the instance's folder, and made when first needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchConfig:
+    """``[pki.fetch]``: certificates, lists and OCSP answers of other people's authorities, for the archive."""
+
+    hosts: tuple[str, ...] = ()
+    """The hosts that may be asked, as in the URLs of certificates: ``crl.example.vn``, ``ocsp.example.vn:8080``. None: nobody is."""
+    seconds: int = 5
+    """The longest one answer may take."""
+    size: int = 10_000_000
+    """Bytes of the largest answer that is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +99,7 @@ class PkiConfig:
     ocsp_evidence_hours: int = 168
     """Of OCSP answers about a certificate the first after each change is kept as proof, and then one in so many hours; 0: only
     the first."""
+    fetch: FetchConfig = field(default_factory=FetchConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +195,52 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ActivationConfig:
+    """``[signer.activation]``: whose key is used only after its clerk has activated it, and for how long that counts."""
+
+    required: tuple[str, ...] = ()
+    """Handles of subscribers, or kinds (``agency``, ``officer``), whose key needs it for whatever it signs; ``"*"`` is
+    everybody's. A key with a holder's PIN or code needs it anyway."""
+    minutes: int = 10
+    """The longest an activation lives."""
+    batch: int = 500
+    """The most acts of one activation."""
+
+
+@dataclass(frozen=True, slots=True)
+class HygieneConfig:
+    """``[signer.hygiene]``: what becomes of an official document that holds something by which its looks could change later:
+    ``refuse``, or ``report`` it in the audit log and sign. A document signed as ``plain`` is signed whatever it holds."""
+
+    javascript: str = "refuse"
+    launch: str = "refuse"
+    """Actions that start programs, or send and load form data."""
+    xfa: str = "refuse"
+    layers: str = "report"
+    """Layers that are hidden, or shown by circumstance."""
+    external: str = "refuse"
+    """Content in other files or at addresses. A link to one is no content."""
+    shadow: str = "report"
+    """Content that is in the file and not shown."""
+
+
+@dataclass(frozen=True, slots=True)
 class SignerConfig:
     """``[signer]``: signatures on documents."""
 
     font: Path = Path("/usr/share/fonts/truetype/croscore/Tinos-Regular.ttf")
     """A TrueType font with every Vietnamese letter, for visible stamps. Tinos has the metrics of Times New Roman (Debian and
     Ubuntu: fonts-croscore)."""
+    when_material_is_away: str = "refuse"
+    """What becomes of a signature whose timestamp, or material for B-LT, cannot be had: ``refuse``, or ``lower``: it is made at
+    the level that can be reached, which the answer and the record say."""
+    archive_margin_days: int = 90
+    """So many days before an archive timestamp loses its force the document is due for the next one."""
+    secrecy: str = "official"
+    """In the text of which documents a secrecy mark is looked for, which takes a tenth of a second: ``official``, those signed
+    with a profile of their own, or ``all``. What the caller states is heeded always."""
+    activation: ActivationConfig = field(default_factory=ActivationConfig)
+    hygiene: HygieneConfig = field(default_factory=HygieneConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +262,8 @@ class ApprovalsConfig:
     """Authorities that are put to work only with approval."""
     role: tuple[str, ...] = ()
     """Roles that are given to a caller or taken from one only with approval."""
+    activation: tuple[str, ...] = ()
+    """Handles of subscribers whose keys' holders are given secrets, unlocked and removed only with approval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +272,16 @@ class JobsConfig:
 
     rows_per_second: int = 20
     """The most rows a job does in a second, so that signatures asked for meanwhile find the HSM free."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesConfig:
+    """``[batches]``: many documents or digests in one call."""
+
+    bytes: int = 4_000_000_000
+    """Of all documents of one batch."""
+    keep_hours: int = 24
+    """So long after its end a batch's results are kept for its client to fetch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +331,7 @@ class Config:
     pki: PkiConfig = field(default_factory=PkiConfig)
     approvals: ApprovalsConfig = field(default_factory=ApprovalsConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
+    batches: BatchesConfig = field(default_factory=BatchesConfig)
     tsa: TsaConfig = field(default_factory=TsaConfig)
     signer: SignerConfig = field(default_factory=SignerConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

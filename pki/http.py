@@ -16,6 +16,7 @@ from audit.log import Actor
 from core.clock import Now
 from core.db import Database
 from core.errors import Conflict, Malformed, NotFound, Unavailable
+from core.signatures import fitting_hash
 from pki.acts import ISSUE
 from pki.ca import to_pem
 from pki.certificates import (
@@ -150,6 +151,8 @@ class Signers:
                 subject=identity.certificate.subject.rfc4514_string(),
                 not_after=identity.certificate.not_valid_after_utc,
                 pem=to_pem(identity.certificate),
+                digest_algorithm=fitting_hash(identity.certificate.public_key()).name,
+                chain=[to_pem(issuer) for issuer in identity.chain],
             )
             for identity in identities
         ]

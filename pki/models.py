@@ -293,6 +293,20 @@ class TrustAnchor(Base):
     removed_at: Mapped[datetime | None]
 
 
+class ForeignCrl(Base):
+    """The newest CRL that was imported of an authority which is not ours; ``issuer_sha256`` is of its certificate's DER."""
+
+    __tablename__ = "foreign_crl"
+
+    id: Mapped[int] = mapped_column(Record, primary_key=True)
+    issuer_sha256: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    issuer: Mapped[str] = mapped_column(sa.Text)
+    der: Mapped[bytes]
+    this_update: Mapped[datetime]
+    next_update: Mapped[datetime]
+    imported_at: Mapped[datetime]
+
+
 class ExternalCertificate(Base):
     """A key of our token that somebody else certifies: from our request (PKCS #10) to their certificate.
 

@@ -46,6 +46,8 @@ class Ask(NamedTuple):
 
     request: bytes
     actor: Actor
+    since: datetime | None = None
+    """An answer that was given before is not given again if it is from before this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class _Begun(NamedTuple):
     query: OcspQuery
     actor: Actor
     responder: _Responder
+    since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +133,14 @@ class OcspResponder:
         self._linted: set[tuple[str, bool, bool, str, str | None, bool]] = set()
         self._lock = threading.Lock()
 
-    def respond(self, der: bytes, actor: Actor) -> bytes:
-        """The DER OCSPResponse to a DER OCSPRequest.
+    def respond(self, der: bytes, actor: Actor, *, since: datetime | None = None) -> bytes:
+        """The DER OCSPResponse to a DER OCSPRequest; one that was given before is not given again if it is from before ``since``.
 
         What cannot be answered is answered by an unsigned error status: malformedRequest, unauthorized for the certificates
         of others, internalError for a fault of ours, which is logged (RFC 6960, 2.3). Raises Unavailable while the token or
         the database is away.
         """
-        (outcome,) = self.respond_all([Ask(der, actor)])
+        (outcome,) = self.respond_all([Ask(der, actor, since)])
         if isinstance(outcome, CondauError):
             raise outcome
         return outcome
@@ -164,7 +167,7 @@ class OcspResponder:
 
     def _begin(self, ask: Ask, at: datetime) -> _Begun:
         query = parse_request(ask.request)
-        return _Begun(query, ask.actor, self._responder(self._authority(query.certificates), at))
+        return _Begun(query, ask.actor, self._responder(self._authority(query.certificates), at), ask.since)
 
     def _look_up(self, begun: Sequence[_Begun], at: datetime) -> _Known:
         """The statuses as they are now: a revocation committed before the request came is seen."""
@@ -173,10 +176,10 @@ class OcspResponder:
 
     def _draft(self, begun: _Begun, known: _Known) -> bytes | _Draft:
         """What is to be signed, or the answer that was given a moment ago and may be given again."""
-        query, _, responder = begun
+        query, responder = begun.query, begun.responder
         version = known.versions[responder.authority_id]
         cached = None if query.nonce is not None else self._cache.get((responder.authority, _asked_for(query)))
-        if cached is not None and self._is_fresh(cached, version, responder, known.at):
+        if cached is not None and self._is_fresh(cached, version, responder, known.at) and not _is_older(cached, begun.since):
             return cached.response
         found = [_of_authority(known.standings.get(wanted.serial), responder) for wanted in query.certificates]
         statuses = [UNKNOWN if standing is None else standing.status for standing in found]
@@ -189,7 +192,7 @@ class OcspResponder:
 
     def _assemble(self, signed: _Signed, known: _Known) -> _Answered:
         draft, signature = signed
-        query, actor, responder = draft.begun
+        query, actor, responder, _ = draft.begun
         response = responder.form.build_response(draft.data, signature)
         self._lint_once(responder, query, draft.statuses, response)
         answer = Answer(
@@ -295,6 +298,10 @@ def _guarded(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T 
     except Exception:  # noqa: BLE001 - logged with its traceback; the protocol has its own answer for a fault of the responder
         _log.exception("bug")
         return build_refusal(OCSPResponseStatus.INTERNAL_ERROR)
+
+
+def _is_older(answer: _Cached, since: datetime | None) -> bool:
+    return since is not None and answer.at < since.replace(microsecond=0)  # OCSP tells whole seconds
 
 
 def _asked_for(query: OcspQuery) -> tuple[bytes, ...]:

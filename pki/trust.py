@@ -10,7 +10,7 @@ from cryptography import x509
 from sqlalchemy.orm import Session
 
 from pki.certificates import authority_certificate
-from pki.models import OWN_DOMAIN, Authority, Crl, CrlState, TrustAnchor
+from pki.models import OWN_DOMAIN, Authority, Crl, CrlState, ForeignCrl, TrustAnchor
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class TrustMaterial:
     """Our roots, and the anchors of other domains that an admin installed."""
     intermediates: tuple[x509.Certificate, ...]
     crls: tuple[bytes, ...]
-    """The newest published CRL of each authority, in DER. Expired certificates stay listed, so one CRL tells all of the past."""
+    """The newest published CRL of each authority, in DER (expired certificates stay listed, so one tells all of the past), and
+    the newest that was imported of each authority which is not ours."""
     domains: Mapping[x509.Certificate, str] = field(default_factory=dict)
     """The trust domain of each anchor that is not our own."""
 
@@ -43,6 +44,6 @@ def load_trust(db: Session) -> TrustMaterial:
     return TrustMaterial(
         anchors=(*(authority_certificate(item) for item in authorities if item.parent_id is None), *domains),
         intermediates=tuple(authority_certificate(item) for item in authorities if item.parent_id is not None),
-        crls=tuple(der for der in lists if der is not None),
+        crls=(*(der for der in lists if der is not None), *db.scalars(sa.select(ForeignCrl.der).order_by(ForeignCrl.id))),
         domains=domains,
     )

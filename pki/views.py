@@ -186,6 +186,8 @@ class Signer(BaseModel):
     subject: str
     not_after: datetime
     pem: str
+    digest_algorithm: str = Field(description="What a document is digested with for this key: sha256, sha384 or sha512")
+    chain: list[str] = Field(description="The issuers in PEM, the root last")
 
 
 class SignerList(BaseModel):

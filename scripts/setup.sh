@@ -101,7 +101,7 @@ install_system_packages() {
 }
 
 # What .venv must have been made from: this folder (scripts name it), these locks, this project.
-fingerprint() { echo "$PWD $(cat "requirements/$1.txt" pyproject.toml | sha256sum)"; }
+fingerprint() { echo "$PWD $(cat "requirements/$1.txt" pyproject.toml client/pyproject.toml | sha256sum)"; }
 installed() { [[ -f $venv/$1.stamp && $(<"$venv/$1.stamp") == "$(fingerprint "$1")" ]]; }
 
 # Is there an environment of this folder that runs and that no interrupted installation has left half made?
@@ -120,7 +120,7 @@ install_python_packages() {
   touch "$venv/unfinished"
   say "installing the Python packages of requirements/$wanted.txt into $venv"
   "${pip[@]}" --require-hashes --only-binary :all: --requirement "requirements/$wanted.txt"
-  "${pip[@]}" --no-deps --no-index --no-build-isolation --editable .
+  "${pip[@]}" --no-deps --no-index --no-build-isolation --editable . --editable client
   if [[ $wanted == development ]]; then fetch_test_data; fi
   fingerprint runtime >"$venv/runtime.stamp"
   if [[ $wanted == development ]]; then fingerprint development >"$venv/development.stamp"; fi

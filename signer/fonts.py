@@ -61,6 +61,7 @@ class Subset:
             CapHeight=NumberObject(self.ascent),
             StemV=NumberObject(80),
             FontFile2=writer.add_object(program),
+            CIDSet=writer.add_object(_stream(self._cid_set())),  # PDF/A-1 asks for it (ISO 19005-1, 6.3.5)
         )
         system = DictionaryObject(
             {
@@ -87,6 +88,11 @@ class Subset:
             ToUnicode=writer.add_object(_stream(self._to_unicode())),
         )
         return writer.add_object(font)
+
+    def _cid_set(self) -> bytes:
+        """A bit for each glyph that is here, which is every one from 0 on."""
+        count = len(self.widths)
+        return (((1 << count) - 1) << (-count % 8)).to_bytes((count + 7) // 8, "big")
 
     def _to_unicode(self) -> bytes:
         pairs = [b"<%04X> <%b>" % (glyph, char.encode("utf-16-be").hex().encode()) for char, glyph in sorted(self.glyphs.items())]

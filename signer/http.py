@@ -5,15 +5,20 @@ from __future__ import annotations
 import falcon
 
 from audit.log import Actor
-from core.errors import Conflict, Forbidden, Malformed, Rejected, Unavailable
+from core.content import Content
+from core.errors import Conflict, Forbidden, Malformed, Refused, Rejected, Unavailable
 from registry.models import Role
+from signer.activation import HEADER as ACTIVATION
 from signer.options import PdfOptions
 from signer.service import Signer
 from signer.xml_options import XmlOptions
+from web.body import send_content
 from web.operation import Document, operation
 
 _PDF, _XML = "application/pdf", "application/xml"
-_PROBLEMS = (Malformed, Rejected, Forbidden, Conflict, Unavailable)
+LEVEL_HEADER = "Condau-Level"
+"""Says the level of a signature that by policy was made at a lower one than was asked for."""
+_PROBLEMS = (Malformed, Rejected, Refused, Forbidden, Conflict, Unavailable)
 
 
 class PdfSignatures:
@@ -26,26 +31,34 @@ class PdfSignatures:
         roles={Role.CLIENT},
         summary="Sign a PDF",
         tag="signatures",
-        description="PAdES-B-B or B-T as an incremental update: the document's own bytes come back unchanged, the signature behind "
-        "them. The part `image` of a multipart request is a PNG, with or without transparency, drawn into the stamp.",
+        description="PAdES up to B-LTA as incremental updates: the document's own bytes come back unchanged, the signature behind "
+        f"them. Where the service is configured to sign at a lower level while something is away, the header `{LEVEL_HEADER}` says "
+        "which: `B-T; asked=B-LTA`. The part `image` of a multipart request is a PNG, with or without transparency, drawn into the stamp.",
         query=PdfOptions,
-        body=Document(_PDF, parts=("image",)),
+        body=Document(_PDF, parts=("image",), spooled=True),
         returns=_PDF,
         problems=_PROBLEMS,
     )
     def on_post(
         self,
-        _: falcon.Request,
+        req: falcon.Request,
         resp: falcon.Response,
         *,
         actor: Actor,
         options: PdfOptions,
-        document: bytes,
+        document: Content,
         parts: dict[str, bytes],
     ) -> None:
         """Answer with the signed PDF."""
-        resp.data = self._signer.sign_pdf(document, options, actor, image=parts.get("image"))
-        resp.content_type = _PDF
+        signed = self._signer.sign_pdf(
+            document,
+            options,
+            actor,
+            image=parts.get("image"),
+            activation=req.get_header(ACTIVATION),
+            lowered=lambda reached: resp.set_header(LEVEL_HEADER, f"{reached.level}; asked={options.level}"),
+        )
+        send_content(req, resp, signed, _PDF)
 
 
 class XmlSignatures:
@@ -66,7 +79,7 @@ class XmlSignatures:
     )
     def on_post(
         self,
-        _: falcon.Request,
+        req: falcon.Request,
         resp: falcon.Response,
         *,
         actor: Actor,
@@ -74,5 +87,5 @@ class XmlSignatures:
         document: bytes,
     ) -> None:
         """Answer with the signed XML."""
-        resp.data = self._signer.sign_xml(document, options, actor)
+        resp.data = self._signer.sign_xml(document, options, actor, activation=req.get_header(ACTIVATION))
         resp.content_type = _XML

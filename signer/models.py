@@ -22,7 +22,8 @@ class SignatureState(StrEnum):
 class Signature(Base):
     """One use of a key, from its intent on.
 
-    The document is not kept; ``digest`` is the SHA-256 of what was handed in, ``value`` the signature value alone.
+    The document is not kept; ``digest`` is the SHA-256 of what was handed in, or the digest that was, ``value`` the signature
+    value alone.
     """
 
     __tablename__ = "signature"
@@ -35,9 +36,34 @@ class Signature(Base):
     """The signing certificate's serial number, lower-case hex."""
     key_label: Mapped[str] = mapped_column(sa.String(200))
     format: Mapped[str] = mapped_column(sa.String(8))
-    """``pdf`` or ``xml``."""
+    """``pdf``, ``xml``, or ``digest`` where only that was handed in."""
     level: Mapped[str] = mapped_column(sa.String(8))
-    """``B-B`` or ``B-T``, as asked for."""
-    digest: Mapped[str] = mapped_column(sa.String(64))
+    """``B-B`` to ``B-LTA``, as asked for."""
+    digest: Mapped[str] = mapped_column(sa.String(128))
     state: Mapped[str] = mapped_column(sa.String(10), index=True)
     value: Mapped[bytes | None]
+    reached: Mapped[str | None] = mapped_column(sa.String(8))
+    """The level it has, where by policy that is lower than asked for; ``why_lower`` says what was away."""
+    why_lower: Mapped[str | None] = mapped_column(sa.Text)
+    profile: Mapped[str | None] = mapped_column(sa.String(20))
+    """The signing profile (``person``, ``initial``, ``agency-issue``, …); None for those made before there were any."""
+
+
+class ArchivedDocument(Base):
+    """A document at B-LTA that left this service, and when it needs its next archive timestamp. The document is not kept.
+
+    ``digest`` is the SHA-256 of the file; a later timestamp makes another file of it, and ``successor`` is that one's digest.
+    """
+
+    __tablename__ = "archived_document"
+
+    id: Mapped[int] = mapped_column(Record, primary_key=True, autoincrement=True)
+    digest: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    at: Mapped[datetime]
+    """When it was stamped."""
+    client: Mapped[str] = mapped_column(sa.String(200), index=True)
+    due: Mapped[datetime] = mapped_column(index=True)
+    """By then it should be stamped anew."""
+    until: Mapped[datetime]
+    """From then on its newest timestamp proves nothing any more by itself."""
+    successor: Mapped[str | None] = mapped_column(sa.String(64))

@@ -12,20 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from pyhanko.pdf_utils import generic
+from PIL import Image
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, pdf_date, pdf_name, pdf_string
 
 from core.cms import ID_DATA, CmsSigner, encode_certificates
+from core.content import Content
 from core.errors import Conflict, Rejected
 from pki.certificates import Identity
+from signer.compose import Act, compose
+from signer.marks import draw, place_marks
 from signer.options import PdfOptions
 from signer.pdf_check import check_output
+from signer.pdf_hole import Hole, HoleTooSmall, Revision
 from signer.pdf_place import Place, new_place, place_of_field
 from signer.pdf_update import (
     Update,
@@ -38,7 +40,8 @@ from signer.pdf_update import (
     set_signature_flags,
     signature_fields,
 )
-from signer.stamps import VIETNAM, Stamp, build_appearance, default_text, parse_image
+from signer.rasters import parse_image
+from signer.stamps import VIETNAM, default_text, plain_stamp
 
 TIMESTAMP_ROOM = 6144
 """Bytes kept for a timestamp while none has been seen."""
@@ -46,7 +49,7 @@ _TIMESTAMP_HEADERS = 64
 """What stands around it in the CMS: an attribute's type and lengths, and lengths that grow."""
 
 
-class HoleTooSmall(Exception):
+class TimestampTooBig(Exception):
     """The CMS does not fit what was reserved; ``timestamp`` is the size in bytes of the timestamp that was to go in."""
 
     def __init__(self, timestamp: int) -> None:
@@ -58,14 +61,13 @@ class HoleTooSmall(Exception):
 class Prepared:
     """A document with an empty signature behind it, and the digest that is to be signed."""
 
-    original: bytes
-    update: bytes
-    """The new revision, ByteRange filled in, the hole still zeros."""
-    hole: tuple[int, int]
-    """Where the hexadecimal digits go: from, to, counted in ``update``."""
+    revision: Revision
+    """The document and what goes behind it."""
     digest: bytes
     """Over everything but the hole and its angle brackets, with the hash that goes with the signer's key."""
     password: str | None
+    update: Update
+    """Ready for a further revision, once what became of this one is committed to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Signed:
 
 
 def prepare(
-    document: bytes,
+    document: Content,
     options: PdfOptions,
     *,
     identity: Identity,
@@ -87,37 +89,34 @@ def prepare(
     image: bytes | None = None,
     timestamp_room: int = TIMESTAMP_ROOM,
     font: Path,
+    act: Act | None = None,
 ) -> Prepared:
     """Add a signature field (or take the one named), draw its stamp, reserve the hole and compute the digest.
 
-    ``at`` becomes /M, in Vietnamese time; ``image`` is a PNG. Raises Malformed for what is no readable PDF, Rejected naming the
-    option that does not go with the document, Conflict for a document that allows no further signature.
+    ``at`` becomes /M, in Vietnamese time; ``image`` is a PNG. With an ``act`` it is drawn as that says, in as many new fields
+    as its look has marks, all of them with this one signature as their value (docs/adr/0024). Raises Malformed for what is no
+    readable PDF, Rejected naming the option that does not go with the document, Conflict for one that allows no further signature.
     """
-    picture = None if image is None else parse_image(image)
-    room = _room(identity) + (timestamp_room + _TIMESTAMP_HEADERS if options.level == "B-T" else 0)
+    picture = None if image is None or act is not None else parse_image(image)
+    room = _room(identity) + (timestamp_room + _TIMESTAMP_HEADERS if options.level != "B-B" else 0)
     update = open_update(document, options.password)
     with reading():
         check_not_final(update)
         signature = _signature_dictionary(options, identity, at)
-        contents = signature["/Contents"] = _Verbatim(b"<" + b"0" * (2 * room) + b">")
-        byte_range = signature["/ByteRange"] = _Verbatim(_byte_range(0, 0, 0))
-        place = _place(update, options, visible=picture is not None)
-        if place.box is not None:
-            text = default_text(identity.certificate, at) if options.text is None and picture is None else options.text
-            _draw(update, place, Stamp(text or "", picture, font))
-        place.widget["/V"] = update.add_object(signature)
-        _apply_lock(update, place.widget, signature)
+        hole = Hole(room)
+        hole.put_into(signature)
+        if act is None:
+            places = [_plain_place(update, options, identity=identity, at=at, picture=picture, font=font)]
+        else:
+            places = place_marks(update, compose(update, act))
+        value = update.add_object(signature)
+        for place in places:
+            place.widget["/V"] = value
+        _apply_lock(update, places[0].widget, signature)
         set_signature_flags(update)
-        tail = update.appended(document)
-    end, gap = len(document) + len(tail), (contents.position, contents.position + len(contents.data))
-    filled = _byte_range(gap[0], gap[1], end - gap[1])
-    start = byte_range.position - len(document)
-    tail[start : start + len(filled)] = filled
-    hole = gap[0] - len(document) + 1, gap[1] - len(document) - 1
-    digest = hashes.Hash(cms_signer(identity.certificate).hash_algorithm)
-    for part in (document, memoryview(tail)[: hole[0] - 1], memoryview(tail)[hole[1] + 1 :]):
-        digest.update(part)
-    return Prepared(document, bytes(tail), hole, digest.finalize(), options.password)
+        revision = hole.write(update)
+    digest = revision.digest(cms_signer(identity.certificate).hash_algorithm)
+    return Prepared(revision, digest, options.password, update)
 
 
 def sign(digest: bytes, identity: Identity, use_key: Callable[[bytes], bytes]) -> Signed:
@@ -129,19 +128,24 @@ def sign(digest: bytes, identity: Identity, use_key: Callable[[bytes], bytes]) -
     return Signed(identity, attributes, use_key(attributes), digest)
 
 
-def finish(prepared: Prepared, signed: Signed, stamp: Callable[[bytes], bytes] | None) -> bytes:
+def finish(prepared: Prepared, signed: Signed, stamp: Callable[[bytes], bytes] | None) -> Content:
     """The signed document, checked by reading it again. ``stamp`` makes it B-T: it returns a timestamp over the bytes it is given.
 
-    Raises HoleTooSmall when the timestamp is bigger than was prepared for.
+    Raises TimestampTooBig when the timestamp is bigger than was prepared for.
     """
     timestamp = None if stamp is None else stamp(signed.value)
     der = _cms(signed.identity, signed.attributes, signed.value, timestamp)
-    start, end = prepared.hole
-    if 2 * len(der) > end - start:
-        raise HoleTooSmall(len(timestamp or b""))
-    digits = der.hex().encode().ljust(end - start, b"0")
-    document = b"".join((prepared.original, prepared.update[:start], digits, prepared.update[end:]))
-    check_output(document, prepared.original, certificate=signed.identity.certificate, password=prepared.password)
+    try:
+        document = prepared.revision.fill(der)
+    except HoleTooSmall as error:
+        raise TimestampTooBig(len(timestamp or b"")) from error
+    check_output(
+        document,
+        prepared.revision.original,
+        certificate=signed.identity.certificate,
+        password=prepared.password,
+        earlier=prepared.update.prev,
+    )
     return document
 
 
@@ -149,22 +153,6 @@ def finish(prepared: Prepared, signed: Signed, stamp: Callable[[bytes], bytes] |
 def cms_signer(certificate: x509.Certificate) -> CmsSigner:
     """The CMS builder for a certificate, kept between documents."""
     return CmsSigner(certificate)
-
-
-class _Verbatim(generic.PdfObject):
-    """Bytes written as they are, and the position where they went."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.position = -1
-
-    def write_to_stream(self, stream: Any, handler: object = None, container_ref: object = None) -> None:  # noqa: ARG002 - pyHanko's signature
-        self.position = stream.tell()
-        stream.write(self.data)
-
-
-def _byte_range(before: int, after: int, rest: int) -> bytes:
-    return (b"[0 %d %d %d]" % (before, after, rest)).ljust(44)
 
 
 def _signature_dictionary(options: PdfOptions, identity: Identity, at: datetime) -> DictionaryObject:
@@ -189,6 +177,18 @@ def _signature_dictionary(options: PdfOptions, identity: Identity, at: datetime)
     return signature
 
 
+def _plain_place(
+    update: Update, options: PdfOptions, *, identity: Identity, at: datetime, picture: Image.Image | None, font: Path
+) -> Place:
+    """The field to sign in, with a stamp of the caller's own making drawn in it where one is to be seen."""
+    place = _place(update, options, visible=picture is not None)
+    if place.box is not None:
+        text = default_text(identity.certificate, at) if options.text is None and picture is None else options.text
+        width, height = place.size
+        draw(update, place, plain_stamp(text or "", picture, font, width=width, height=height))
+    return place
+
+
 def _place(update: Update, options: PdfOptions, *, visible: bool) -> Place:
     """The field to sign in: a new one, or the empty one named by the caller."""
     if options.field is None:
@@ -209,13 +209,6 @@ def _place(update: Update, options: PdfOptions, *, visible: bool) -> Place:
         raise Conflict(f"the signature field {options.field!r} is signed already: name an empty one")
     update.mark_update(reference.reference)
     return place_of_field(field)
-
-
-def _draw(update: Update, place: Place, stamp: Stamp) -> None:
-    width, height = place.size
-    drawing = build_appearance(stamp, update, width=width, height=height, rotation=place.rotation)
-    place.annotation["/AP"] = DictionaryObject({pdf_name("/N"): drawing})
-    update.update_container(place.annotation)
 
 
 def _apply_lock(update: Update, field: DictionaryObject, signature: DictionaryObject) -> None:

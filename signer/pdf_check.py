@@ -3,51 +3,65 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from pyhanko.pdf_utils.generic import IndirectObject
 
 from core.cms import check_signed_data
+from core.content import Content
 from core.errors import Malformed
 from core.signatures import fitting_hash
+from signer.pdf_reader import BoundedReader
 from signer.pdf_update import open_update, reading, signature_fields
 
 _BYTE_RANGE = re.compile(rb"/ByteRange\s*\[\s*0\s+(\d+)\s+(\d+)\s+(\d+)\s*\]")
 
 
-def check_output(document: bytes, original: bytes, *, certificate: x509.Certificate, password: str | None) -> None:
+def check_output(
+    document: Content,
+    original: Content,
+    *,
+    certificate: x509.Certificate,
+    password: str | None,
+    earlier: BoundedReader | None = None,
+) -> None:
     """``document`` is ``original`` with one signature by ``certificate`` behind it, over everything but its own value.
 
+    ``earlier``: a reader of ``original``, where there is one: its cross-reference sections are not read again.
     Raises Malformed when a reader does not find the signature by way of the form (the file's own structure is too broken to
     carry one), ValueError for anything that only a mistake of ours, or of the token, can bring about.
     """
     if not document.startswith(original):
         raise ValueError("the document handed in is not a prefix of the signed one")
-    before, after, rest = _read_byte_range(document, original, password)
-    brackets = document[before : before + 1] + document[after - 1 : after]
-    if after + rest != len(document) or before <= len(original) or brackets != b"<>":
+    before, after, rest = read_byte_range(document, original, password, earlier)
+    brackets = document.read(before, before + 1) + document.read(after - 1, after)
+    if after + rest != document.size or before <= original.size or brackets != b"<>":
         raise ValueError("the ByteRange does not cover everything but the hole")
     digest = hashes.Hash(fitting_hash(certificate.public_key()))
-    digest.update(memoryview(document)[:before])
-    digest.update(memoryview(document)[after:])
-    content = bytes.fromhex(document[before + 1 : after - 1].decode("ascii"))
+    for chunk in chain(document.chunks(0, before), document.chunks(after)):
+        digest.update(chunk)
+    content = bytes.fromhex(document.read(before + 1, after - 1).decode("ascii"))
     check_signed_data(content[: _der_length(content)], certificate=certificate, message_digest=digest.finalize())
 
 
-def _read_byte_range(document: bytes, original: bytes, password: str | None) -> tuple[int, int, int]:
+def read_byte_range(
+    document: Content, original: Content, password: str | None, earlier: BoundedReader | None = None
+) -> tuple[int, int, int]:
     """The last three numbers of the ByteRange in the one signature of the new revision, found by way of the form.
 
     The cross-reference table leads to the signature dictionary and its bytes are read as they stand: to have pyHanko parse
     the hexadecimal digits in it, one by one, would cost more than everything else.
     """
-    update = open_update(document, password)
+    update, tail = open_update(document, password, earlier), document.read(original.size, document.size)
     with reading():
         for _, _, field in signature_fields(update.root):
             value = field.raw_get("/V") if "/V" in field else None
             start = update.prev.xrefs[value.reference] if isinstance(value, IndirectObject) else None
-            if isinstance(start, int) and start >= len(original):
-                found = _BYTE_RANGE.search(document, start, document.index(b"endobj", start))
+            if isinstance(start, int) and start >= original.size:
+                start -= original.size
+                found = _BYTE_RANGE.search(tail, start, tail.index(b"endobj", start))
                 if found is not None:
                     before, after, rest = map(int, found.groups())
                     return before, after, rest

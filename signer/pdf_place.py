@@ -39,6 +39,44 @@ class Place:
         return (x1 - x0, y1 - y0) if self.rotation % 180 == 0 else (y1 - y0, x1 - x0)
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A page as it is shown: how it is turned and which part of it is seen."""
+
+    frame: Box
+    rotation: int
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height as shown."""
+        width, height = self.frame[2] - self.frame[0], self.frame[3] - self.frame[1]
+        return (width, height) if self.rotation % 180 == 0 else (height, width)
+
+    def to_file(self, box: Box) -> Box:
+        """A rectangle as shown, in the file's coordinates."""
+        return _span(self._to_file(box[0], box[1]), self._to_file(box[2], box[3]))
+
+    def to_shown(self, box: Box) -> Box:
+        """A rectangle of the file, as shown."""
+        return _span(self.point_shown(box[0], box[1]), self.point_shown(box[2], box[3]))
+
+    def point_shown(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the file, as shown."""
+        x, y = x - self.frame[0], y - self.frame[1]
+        width, height = self.frame[2] - self.frame[0], self.frame[3] - self.frame[1]
+        return {0: (x, y), 90: (y, width - x), 180: (width - x, height - y), 270: (height - y, x)}[self.rotation]
+
+    def _to_file(self, u: float, v: float) -> tuple[float, float]:
+        width, height = self.frame[2] - self.frame[0], self.frame[3] - self.frame[1]
+        x, y = {0: (u, v), 90: (width - v, u), 180: (width - u, height - v), 270: (v, height - u)}[self.rotation]
+        return self.frame[0] + x, self.frame[1] + y
+
+
+def view_of(page: DictionaryObject) -> View:
+    """How ``page`` is shown; raises Malformed for one without a size."""
+    return View(_frame(page), _rotation(page))
+
+
 def new_place(page: DictionaryObject, box: Box | None, *, visible: bool) -> Place:
     """A widget for ``page``, at ``box`` (as shown; None: the top right corner) or of no extent when it is not ``visible``.
 
@@ -46,15 +84,15 @@ def new_place(page: DictionaryObject, box: Box | None, *, visible: bool) -> Plac
     """
     rotation, own = 0, None
     if visible:
-        rotation, frame = _rotation(page), _frame(page)
-        width, height = _shown_size(frame, rotation)
+        view = view_of(page)
+        rotation, (width, height) = view.rotation, view.size
         if box is None:
             wide, high = min(_WIDTH, width), min(_HEIGHT, height)
             right, top = max(width - _EDGE, wide), max(height - _EDGE, high)
             box = (right - wide, top - high, right, top)
         if min(box) < 0 or box[2] > width + 0.01 or box[3] > height + 0.01:
             raise Rejected("rectangle", f"it leaves the page, which is {width:g} x {height:g} points as shown")
-        own = _to_file(box, frame, rotation)
+        own = view.to_file(box)
     widget = DictionaryObject(
         {
             pdf_name("/FT"): pdf_name("/Sig"),
@@ -93,22 +131,9 @@ def _frame(page: DictionaryObject) -> Box:
     return common if common[0] < common[2] and common[1] < common[3] else media
 
 
-def _shown_size(frame: Box, rotation: int) -> tuple[float, float]:
-    width, height = frame[2] - frame[0], frame[3] - frame[1]
-    return (width, height) if rotation % 180 == 0 else (height, width)
-
-
-def _to_file(box: Box, frame: Box, rotation: int) -> Box:
-    corners = [_point(box[0], box[1], frame, rotation), _point(box[2], box[3], frame, rotation)]
-    (xa, ya), (xb, yb) = corners
+def _span(one: tuple[float, float], other: tuple[float, float]) -> Box:
+    (xa, ya), (xb, yb) = one, other
     return min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb)
-
-
-def _point(u: float, v: float, frame: Box, rotation: int) -> tuple[float, float]:
-    """A point of the page as shown, in the file's coordinates; the page is shown turned clockwise by ``rotation``."""
-    width, height = frame[2] - frame[0], frame[3] - frame[1]
-    x, y = {0: (u, v), 90: (width - v, u), 180: (width - u, height - v), 270: (v, height - u)}[rotation]
-    return frame[0] + x, frame[1] + y
 
 
 def _parse_box(value: object) -> Box | None:

@@ -18,8 +18,9 @@ from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObj
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.misc import PdfError
 
+from core.content import Content
 from core.errors import CondauError, Conflict, Malformed, Rejected
-from core.pdf import Reader
+from signer.pdf_reader import BoundedReader
 
 _DEPTH = 50
 """How deep a page or field tree may nest; real ones stay below ten."""
@@ -42,16 +43,31 @@ def reading() -> Iterator[None]:
 
 
 class Update(IncrementalPdfFileWriter):
-    """What one revision adds. Metadata, version and everything else nobody asked to change stay as they are."""
+    """What one revision adds. Metadata, version and everything else nobody asked to change stay as they are.
+
+    Several revisions can follow each other without the file being read again: take :meth:`revision`, then
+    :meth:`commit` what became of it, then add to the same update.
+    """
 
     output_version = (1, 0)  # the file keeps the version it states
 
-    def __init__(self, document: bytes) -> None:
-        reader = Reader(io.BytesIO(document), strict=False)
+    prev: BoundedReader
+
+    def __init__(self, document: Content, earlier: BoundedReader | None = None) -> None:
+        """``earlier``: as for :class:`BoundedReader`."""
+        reader = BoundedReader(document, earlier)
         super().__init__(reader.stream, prev=reader)
-        revisions = range(reader.xrefs.total_revisions)
-        used = (ref.idnum for revision in revisions for ref in reader.xrefs.explicit_refs_in_revision(revision))
-        self._lastobj_id = max(self._lastobj_id, max(used, default=0))  # with too small a /Size we would overwrite objects
+        self.document = document
+        """What the next revision goes behind."""
+        self._written: dict[tuple[int, int], generic.PdfObject] = {}
+        self._lastobj_id = max(self._lastobj_id, reader.highest_number)  # with too small a /Size we would overwrite objects
+
+    def get_object(self, ido: Any, as_metadata_stream: bool = False) -> Any:
+        """The object as it is now: added or changed in this revision, in one committed before, or read from the file."""
+        key = ido.generation, ido.idnum
+        if key not in self.objects and key in self._written:
+            return self._written[key]
+        return super().get_object(ido, as_metadata_stream)
 
     def _write_header(self, stream: object) -> None:
         """The earlier revisions are not copied: the caller has them."""
@@ -59,13 +75,25 @@ class Update(IncrementalPdfFileWriter):
     def _update_meta(self) -> None:
         """Signing says nothing about the document's metadata."""
 
-    def appended(self, document: bytes) -> bytearray:
+    def revision(self) -> bytearray:
         """The new revision: the bytes that go behind ``document``."""
-        start = b"" if document.endswith((b"\n", b"\r")) else b"\n"
-        tail = _Tail(len(document))
-        tail.write(start)
+        size = self.document.size
+        tail = _Tail(size)
+        tail.write(b"" if self.document.read(size - 1, size) in (b"\n", b"\r") else b"\n")
         self.write(tail)  # type: ignore[no-untyped-call]  # pyHanko states no types for it
         return bytearray(tail.getbuffer())
+
+    def commit(self, document: Content) -> None:
+        """Go on behind ``document``, which is the earlier one with :meth:`revision` (its hole filled) behind it."""
+        end = document.read(max(self.document.size, document.size - 64), document.size)
+        self.prev.last_startxref = int(end.rpartition(b"startxref")[2].split()[0])
+        self.document = document
+        with reading():
+            for (generation, number), item in self.objects.items():
+                _own(item, generic.Reference(number, generation, self))
+        self._written |= self.objects
+        self.objects = {}
+        self._lastobj_id += self.stream_xrefs  # the cross-reference stream is an object as well
 
 
 class _Tail(io.BytesIO):
@@ -79,10 +107,20 @@ class _Tail(io.BytesIO):
         return self._offset + super().tell()
 
 
-def open_update(document: bytes, password: str | None) -> Update:
+def _own(item: Any, owner: generic.Reference) -> None:
+    """Let everything direct in ``item`` know which object it is part of, as it would had it been read from the file."""
+    if not isinstance(item, generic.PdfObject) or isinstance(item, (IndirectObject, generic.DecryptedObjectProxy)):
+        return
+    if item.container_ref is None:
+        item.container_ref = owner
+    for part in item.values() if isinstance(item, DictionaryObject) else item if isinstance(item, ArrayObject) else ():
+        _own(part, owner)
+
+
+def open_update(document: Content, password: str | None, earlier: BoundedReader | None = None) -> Update:
     """``document`` opened for one more revision. Raises Malformed, or Rejected for what is locked."""
     with reading():
-        update = Update(document)
+        update = Update(document, earlier)
         handler = update.prev.security_handler
         if handler is None:
             return update
@@ -132,8 +170,10 @@ def signature_fields(root: DictionaryObject) -> Iterator[tuple[str, IndirectObje
         waiting += [(kid, name, kind, depth + 1) for kid in kids]
 
 
-def add_signature_field(update: Update, page: IndirectObject, widget: DictionaryObject) -> DictionaryObject:
-    """Add ``widget`` as a signature field with a name of its own, on ``page`` and in the form; returns it."""
+def add_signature_field(
+    update: Update, page: IndirectObject, widget: DictionaryObject, *, name: str = "Signature"
+) -> DictionaryObject:
+    """Add ``widget`` as a signature field on ``page`` and in the form, named ``name`` and a number of its own; returns it."""
     form = entry(update.root, "/AcroForm")
     if not isinstance(form, DictionaryObject):
         form = DictionaryObject()
@@ -144,7 +184,7 @@ def add_signature_field(update: Update, page: IndirectObject, widget: Dictionary
         fields = form["/Fields"] = ArrayObject()
         update.update_container(form)
     taken = {str(entry(item.get_object(), "/T")) for item in _references(fields)}
-    widget["/T"] = generic.TextStringObject(next(name for number in count(1) if (name := f"Signature{number}") not in taken))
+    widget["/T"] = generic.TextStringObject(next(free for number in count(1) if (free := f"{name}{number}") not in taken))
     widget["/P"] = page
     reference = update.add_object(widget)
     fields.append(reference)
@@ -172,8 +212,17 @@ def set_signature_flags(update: Update) -> None:
 
 
 def find_page(update: Update, number: int) -> IndirectObject:
-    """Reference to page ``number``, counted from 1; the tree's own /Count is not believed. Raises Rejected("page", …)."""
-    pages = 0
+    """Reference to page ``number``, counted from 1. Raises Rejected("page", …)."""
+    count = 0
+    for count, page in enumerate(pages(update), start=1):
+        if count == number:
+            return page
+    raise Rejected("page", f"there is no page {number}: the document has {count}")
+
+
+def pages(update: Update) -> Iterator[IndirectObject]:
+    """References to the pages, in order; the tree's own /Count is not believed. Raises Malformed where there is none."""
+    found = False
     waiting = [(item, 0) for item in _references(ArrayObject([update.root.raw_get("/Pages")]))]
     seen: set[tuple[int, int]] = set()
     while waiting:
@@ -187,12 +236,10 @@ def find_page(update: Update, number: int) -> IndirectObject:
         if isinstance(kids, ArrayObject):
             waiting += [(kid, depth + 1) for kid in reversed(_references(kids))]
             continue
-        pages += 1
-        if pages == number:
-            return reference
-    if pages == 0:
+        found = True
+        yield reference
+    if not found:
         raise Malformed("document", "this PDF has no page")
-    raise Rejected("page", f"there is no page {number}: the document has {pages}")
 
 
 def inherited(page: DictionaryObject, key: str) -> Any:

@@ -9,11 +9,18 @@ from pathlib import Path
 
 from audit.log import Actor
 from core.clock import Now
+from core.content import Content
 from core.db import Database
+from core.errors import CondauError
 from hsm.keys import KeyStore
-from pki.certificates import Identity, signing_identity
+from pki.certificates import Identity
+from pki.identities import Identities
 from signer import pdf, xml
-from signer.options import PdfOptions
+from signer.gallery import Gallery
+from signer.activation import KeptToken
+from signer.gates import Gates, Request
+from signer.levels import Levels, Reached, is_at_least
+from signer.options import PadesLevel, PdfOptions
 from signer.signing import Intent, RecordedKeys
 from signer.xml_options import XmlOptions
 
@@ -24,41 +31,127 @@ TimestampSource = Callable[[bytes, Actor], bytes]
 class Signer:
     """Signs documents for client systems with the keys of the subscribers they may sign for."""
 
-    def __init__(self, *, database: Database, keys: KeyStore, now: Now, stamp: TimestampSource, font: Path) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        keys: KeyStore,
+        now: Now,
+        stamp: TimestampSource,
+        levels: Levels,
+        gates: Gates,
+        gallery: Gallery,
+        font: Path,
+    ) -> None:
         """``font``: the TrueType or OpenType file visible stamps are set in."""
         self._database = database
+        self._identities = Identities(database)
         self._now = now
         self._stamp = stamp
+        self._levels = levels
         self._font = font
-        self._keys = RecordedKeys(database=database, keys=keys, now=now)
+        self._gates = gates
+        self._gallery = gallery
+        self._keys = RecordedKeys(database=database, keys=keys, now=now, permits=gates.permits)
         self._timestamp_room = pdf.TIMESTAMP_ROOM
 
-    def sign_pdf(self, document: bytes, options: PdfOptions, actor: Actor, image: bytes | None = None) -> bytes:
-        """``document`` with one PAdES signature more, as an incremental update of it; ``image`` is a PNG for the stamp.
+    def sign_pdf(
+        self,
+        document: Content,
+        options: PdfOptions,
+        actor: Actor,
+        image: bytes | None = None,
+        *,
+        activation: str | KeptToken | None = None,
+        lowered: Callable[[Reached], None] | None = None,
+    ) -> Content:
+        """``document`` with one PAdES signature more, as incremental updates of it; ``image`` is a PNG for the stamp.
 
-        Raises Malformed, Rejected or Conflict for what cannot be signed, Forbidden for a key that is not the caller's to use,
-        Unavailable while token, database or time-stamping are away. Nothing is returned that our own check did not pass.
+        ``activation`` is the token of one, for a key or profile that asks for it. ``lowered`` is told of a level below the one
+        asked for, where policy allows that. Raises Malformed, Rejected or Conflict for what cannot be signed, Refused for what
+        the gates do not let pass, Forbidden for a key that is not the caller's to use, Unavailable while token, database,
+        time-stamping or validation material are away. Nothing is returned that our own check did not pass.
         """
         identity = self._identity(options.signer, actor)
-        intent = Intent(identity, actor, "pdf", options.level, hashlib.sha256(document).hexdigest())
-        stamp = (lambda data: self._stamp(data, actor)) if options.level == "B-T" else None
+        request = Request(
+            profile=options.profile,
+            identity=identity,
+            actor=actor,
+            digest=_sha256(document),
+            document=document,
+            password=options.password,
+            number=options.number,
+            issued_on=options.issued_on,
+            secrecy=options.secrecy,
+            activation=activation,
+        )
+        intent = Intent(identity, actor, "pdf", options.level, request.digest, self._gates.check(request))
+        try:
+            return self._make_pdf(document, options, intent, image, lowered)
+        except CondauError:
+            self._keys.not_delivered(intent.permit)
+            raise
+
+    def _make_pdf(
+        self,
+        document: Content,
+        options: PdfOptions,
+        intent: Intent,
+        image: bytes | None,
+        lowered: Callable[[Reached], None] | None,
+    ) -> Content:
+        identity, actor = intent.identity, intent.actor
+        reached = self._levels.check(identity, options.level, actor)
+        if reached is not None:
+            options = options.model_copy(update={"level": reached.level})
         while True:
             room = self._timestamp_room
+            at = self._now()
             prepared = pdf.prepare(
-                document, options, identity=identity, at=self._now(), image=image, timestamp_room=room, font=self._font
+                document,
+                options,
+                identity=identity,
+                at=at,
+                image=image,
+                timestamp_room=room,
+                font=self._font,
+                act=self._gallery.act(options, identity, at, image),
             )
             signed = pdf.sign(prepared.digest, identity, lambda data: self._keys.sign(data, intent))
             try:
-                return pdf.finish(prepared, signed, stamp)
-            except pdf.HoleTooSmall as error:
+                finished, fallen = self._finish(prepared, signed, options.level, actor)
+            except pdf.TimestampTooBig as error:
                 if error.timestamp <= room:
                     raise  # more room would not have helped: a mistake of ours
                 self._timestamp_room = error.timestamp + 1024  # remembered: only the first document after a change is made twice
+                continue
+            reached = fallen or reached
+            if reached is not None:
+                self._keys.note_lower(signed.value, intent, reached=reached.level, why=reached.why)
+                if lowered is not None:
+                    lowered(reached)
+            return finished
 
-    def sign_xml(self, document: bytes, options: XmlOptions, actor: Actor) -> bytes:
+    def _finish(
+        self, prepared: pdf.Prepared, signed: pdf.Signed, level: PadesLevel, actor: Actor
+    ) -> tuple[Content, Reached | None]:
+        """The signed document at ``level``, or by policy at the one that could be had."""
+        if not is_at_least(level, "B-T"):
+            return pdf.finish(prepared, signed, None), None
+        timestamp, fallen = self._levels.attempt("B-B", lambda: self._stamp(signed.value, actor))
+        if timestamp is None:
+            return pdf.finish(prepared, signed, None), fallen
+        document = pdf.finish(prepared, signed, lambda _: timestamp)
+        if not is_at_least(level, "B-LT"):
+            return document, None
+        return self._levels.complete(prepared, document, identity=signed.identity, level=level, actor=actor)
+
+    def sign_xml(self, document: bytes, options: XmlOptions, actor: Actor, *, activation: str | None = None) -> bytes:
         """``document`` with one enveloped XAdES signature more; errors as for :meth:`sign_pdf`."""
         identity = self._identity(options.signer, actor)
-        intent = Intent(identity, actor, "xml", options.level, hashlib.sha256(document).hexdigest())
+        digest = hashlib.sha256(document).hexdigest()
+        request = Request(profile="plain", identity=identity, actor=actor, digest=digest, activation=activation)
+        intent = Intent(identity, actor, "xml", options.level, digest, self._gates.check(request))
         prepared = xml.prepare(document, options, identity=identity, at=self._now())
         signed = xml.sign(prepared, lambda data: self._keys.sign(data, intent))
         stamp = (lambda data: self._stamp(data, actor)) if options.level == "B-T" else None
@@ -69,5 +162,11 @@ class Signer:
         return self._keys.reconcile(before)
 
     def _identity(self, signer: str | None, actor: Actor) -> Identity:
-        with self._database.read() as db:
-            return signing_identity(db, client=actor.name, signer=signer, at=self._now())
+        return self._identities.find(client=actor.name, signer=signer, at=self._now())
+
+
+def _sha256(document: Content) -> str:
+    digest = hashlib.sha256()
+    for chunk in document.chunks():
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Final, Literal, cast
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
@@ -18,6 +18,17 @@ from core.signatures import fitting_hash, sign, verify
 from hsm.keys import KeyStore
 from pki.certificates import Identity
 from signer.models import Signature, SignatureState
+from signer.permits import Permit, Permits, give_back_number, release
+
+_TABLE: Final = cast("sa.Table", Signature.__table__)
+_INTEND: Final = sa.insert(_TABLE).returning(_TABLE.c.id)
+"""On the table and made once, as the next: through the mapper it costs several times what the row does."""
+_SETTLE: Final = (
+    sa.update(_TABLE)
+    .where(_TABLE.c.id == sa.bindparam("record"), _TABLE.c.state == SignatureState.INTENDED)
+    .values(state=sa.bindparam("settled"), value=sa.bindparam("found"))
+    .returning(_TABLE.c.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +37,29 @@ class Intent:
 
     identity: Identity
     actor: Actor
-    format: Literal["pdf", "xml"]
+    format: Literal["pdf", "xml", "digest"]
     level: str
     digest: str
-    """SHA-256 of the document as it was handed in, lower-case hex."""
+    """SHA-256 of the document as it was handed in, or the digest that was handed in instead of one; lower-case hex."""
+    permit: Permit = field(default_factory=Permit)
+    """What the gates let pass; used up with the intent."""
 
 
 class RecordedKeys:
     """Subscribers' keys behind a record: no signature value leaves ``sign`` that the database does not hold."""
 
-    def __init__(self, *, database: Database, keys: KeyStore, now: Now) -> None:
+    def __init__(self, *, database: Database, keys: KeyStore, now: Now, permits: Permits) -> None:
         self._database = database
         self._keys = keys
         self._now = now
+        self._permits = permits
 
     def sign(self, data: bytes, intent: Intent) -> bytes:
         """The signature value over ``data`` by the key of ``intent.identity``, hashed as :func:`core.signatures.fitting_hash` says.
 
         RSA is PKCS#1 v1.5, ECDSA the DER of (r, s), Ed25519 pure. Raises Unavailable when the token or the database is
-        away, when the token answers something its certificate does not verify, or when the intent was given up meanwhile.
+        away, when the token answers something its certificate does not verify, or when the intent was given up meanwhile;
+        Refused or Conflict when the key may not be used at this moment, or the permit is worth nothing any more.
         """
         record = self._intend(intent)
         try:
@@ -55,6 +70,17 @@ class RecordedKeys:
         self._record(record, intent, value)
         return value
 
+    def note_lower(self, value: bytes, intent: Intent, *, reached: str, why: str) -> None:
+        """Write down that the signature with this value came out at a lower level than was asked for."""
+        with self._database.write() as db:
+            mine = sa.update(Signature).where(Signature.digest == intent.digest, Signature.value == value)
+            record = db.execute(mine.values(reached=reached, why_lower=why).returning(Signature.id)).scalar_one()
+            self._audit(db, intent.actor, "signature.lower", intent.identity.serial, id=record, reached=reached, why=why)
+
+    def not_delivered(self, permit: Permit) -> None:
+        """Give back the number of a signature that was made and whose document did not come out."""
+        give_back_number(self._database, permit, self._now())
+
     def reconcile(self, before: datetime) -> int:
         """Give up every intent written before ``before`` that no answer followed (a crash); returns how many."""
         undecided = sa.select(Signature).where(Signature.state == SignatureState.INTENDED, Signature.at < before)
@@ -62,6 +88,7 @@ class RecordedKeys:
         with self._database.write() as db:
             rows = [row for row in db.scalars(undecided) if _settle(db, row.id, SignatureState.ABANDONED, None)]
             for row in rows:
+                release(db, row.id, self._now())
                 self._audit(db, SYSTEM, "signature.abandon", row.serial, id=row.id, why="no answer was recorded")
         return len(rows)
 
@@ -80,23 +107,22 @@ class RecordedKeys:
 
     def _intend(self, intent: Intent) -> int:
         at, identity, actor = self._now(), intent.identity, intent.actor
-        row = Signature(
-            at=at,
-            client=actor.name,
-            request_id=actor.request_id,
-            serial=identity.serial,
-            key_label=identity.key_label,
-            format=intent.format,
-            level=intent.level,
-            digest=intent.digest,
-            state=SignatureState.INTENDED,
-        )
+        what = {"format": intent.format, "level": intent.level, "digest": intent.digest}
+        row = {
+            "at": at,
+            "client": actor.name,
+            "request_id": actor.request_id,
+            "serial": identity.serial,
+            "key_label": identity.key_label,
+            "state": SignatureState.INTENDED,
+            "profile": intent.permit.profile,
+            **what,
+        }
         with self._database.write() as db:
-            db.add(row)
-            db.flush()
-            what = {"format": intent.format, "level": intent.level, "digest": intent.digest}
-            self._audit(db, actor, "signature.intend", identity.serial, id=row.id, **what)
-        return row.id
+            record: int = db.execute(_INTEND, row).scalar_one()
+            self._permits.use(db, intent.permit, identity, record, digest=intent.digest, at=at)
+            self._audit(db, actor, "signature.intend", identity.serial, id=record, **what, **intent.permit.facts)
+        return record
 
     def _record(self, record: int, intent: Intent, value: bytes) -> None:
         with self._database.write() as db:
@@ -107,14 +133,15 @@ class RecordedKeys:
     def _give_up(self, record: int, intent: Intent, *, why: str) -> None:
         with self._database.write() as db:
             if _settle(db, record, SignatureState.ABANDONED, None):
+                release(db, record, self._now())
+                intent.permit.signature_id = None
                 self._audit(db, intent.actor, "signature.abandon", intent.identity.serial, id=record, why=why)
 
-    def _audit(self, db: Session, actor: Actor, action: str, serial: str, **detail: str | int) -> None:
+    def _audit(self, db: Session, actor: Actor, action: str, serial: str, **detail: Any) -> None:
         append(db, at=self._now(), actor=actor, action=action, subject=serial, **detail)
 
 
 def _settle(db: Session, record: int, state: SignatureState, value: bytes | None) -> bool:
     """Compare-and-swap from intended to ``state``: false when somebody else has settled it."""
-    intended = sa.update(Signature).where(Signature.id == record, Signature.state == SignatureState.INTENDED)
-    changed = db.execute(intended.values(state=state, value=value).returning(Signature.id))
+    changed = db.execute(_SETTLE, {"record": record, "settled": state, "found": value})
     return changed.scalar_one_or_none() is not None

@@ -24,7 +24,7 @@ from core.signatures import sign
 from hsm.keys import KeyStore
 from pki.certificates import format_serial
 from tsa.models import Timestamp
-from tsa.request import Failure, Query, Refusal, build_query, parse_query
+from tsa.request import Failure, Query, Refusal, build_query, build_query_of, parse_query
 from tsa.response import build_granted, build_refused
 from tsa.units import TimestampUnits, UnitKey
 
@@ -108,7 +108,18 @@ class TimestampAuthority:
 
     def stamp(self, data: bytes, actor: Actor) -> bytes:
         """A TimeStampToken (DER) over the SHA-256 of ``data``, the unit's certificates inside; recorded like any other."""
-        made = _finish(self._sign(build_query(data), None), actor)
+        return self._stamp(build_query(data), actor)
+
+    def stamp_digest(self, digest: bytes, actor: Actor) -> bytes:
+        """The same over data whose SHA-256 is ``digest``."""
+        return self._stamp(build_query_of(digest), actor)
+
+    def signers(self) -> tuple[x509.Certificate, ...]:
+        """The certificates one of which :meth:`stamp` would sign with at this moment; raises Unavailable where it could not."""
+        return self.units.signers(self.units.choose(None, None), self._now())
+
+    def _stamp(self, query: Query, actor: Actor) -> bytes:
+        made = _finish(self._sign(query, None), actor)
         self._database.insert(*made.rows)
         return made.timestamp
 

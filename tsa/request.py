@@ -143,7 +143,11 @@ def parse_query(der: bytes, *, policies: Collection[str]) -> Query | Refusal:
 
 def build_query(data: bytes) -> Query:
     """What somebody in the house asks: the SHA-256 of ``data``, the default policy, no nonce, certificates wanted."""
-    hashed = hashes.Hash.hash(hashes.SHA256(), data)
+    return build_query_of(hashes.Hash.hash(hashes.SHA256(), data))
+
+
+def build_query_of(hashed: bytes) -> Query:
+    """The same for data that were digested already, with SHA-256."""
     imprint = _MessageImprint(hash_algorithm=asn1.decode_der(asn1.TLV, _algorithm("sha256", null=False)), hashed=hashed)
     return Query(asn1.encode_der(imprint), "sha256", hashed, policy=None, nonce=None, certificates_wanted=True)
 

@@ -88,11 +88,19 @@ class TimestampUnits:
 
         Raises Unavailable while the database or the token is away, or when the unit has no usable certificate.
         """
+        loaded = self._current(unit, at)
+        return loaded.keys[next(loaded.turn) % len(loaded.keys)]
+
+    def signers(self, unit: TsaUnitConfig, at: datetime) -> tuple[x509.Certificate, ...]:
+        """The certificates of all of its keys; raises as :meth:`key`."""
+        return tuple(key.identity.certificate for key in self._current(unit, at).keys)
+
+    def _current(self, unit: TsaUnitConfig, at: datetime) -> _Loaded:
         loaded = self._loaded.get(unit.name)
         if loaded is None or not loaded.since <= at < loaded.until:
             loaded = self._load(unit, at)
             self._loaded[unit.name] = loaded
-        return loaded.keys[next(loaded.turn) % len(loaded.keys)]
+        return loaded
 
     def forget(self) -> None:
         """Look every key up again: the token may come back with other handles."""

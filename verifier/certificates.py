@@ -6,15 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from itertools import pairwise
 
 from cryptography import x509
 
 from core.errors import Malformed
 from verifier.algorithms import weak_digest, weak_key
-from verifier.chain import Failure, Path, build_path, check_path, check_signing_use, check_timestamping_use, parse_crls
+from verifier.chain import (
+    Failure,
+    Path,
+    build_path,
+    check_not_expired,
+    check_path,
+    check_signing_use,
+    check_timestamping_use,
+    parse_crls,
+)
 from verifier.context import Context
 from verifier.findings import error
 from verifier.names import same_name
+from verifier.ocsp import answered_at, parse_answers, weightier
 from verifier.reading import reading
 from verifier.revocation import may_sign_crls, revocation_at
 from verifier.verdict import Chain, ChainCertificate, Finding, Revocation, Signer, SubIndication
@@ -46,29 +57,34 @@ def judge_certificate(
     proven: bool,
     hints: Sequence[x509.Certificate] = (),
     crls: Sequence[bytes] = (),
+    ocsps: Sequence[bytes] = (),
+    existed_at: datetime | None = None,
 ) -> Judgement:
     """Hold ``certificate`` against the trust material at ``at``.
 
-    ``proven``: a timestamp shows that the signature existed then; otherwise ``at`` is the moment of verification. ``hints``
-    and ``crls`` come with the document; they help to build a path and to know of revocation, and are never trusted themselves.
+    ``proven``: a timestamp shows that the signature existed then; otherwise ``at`` is the moment of verification. ``hints``,
+    ``crls`` and ``ocsps`` come with the document; they help to build a path and to know of revocation, and are never trusted
+    themselves. ``existed_at``, of a timestamp's certificate, which speaks for ``at`` itself: the moment at which something else
+    shows that the timestamp existed; the path must have held then as well, for an expired key proves nothing by itself.
     """
     path = build_path(certificate, hints, context.trust)
     failures = [
         _guarded(lambda: check_path(path, at, proven=proven)),
+        None if existed_at is None else _guarded(lambda: check_not_expired(path, existed_at)),
         _guarded(lambda: _check_use(certificate, purpose)),
         _guarded(lambda: _check_key(certificate)),
     ]
     statuses: list[Revocation | None] = [None] * len(path.certificates)
     if path.anchored:
-        lists = parse_crls((*context.trust.crls, *crls))
+        lists, answers = parse_crls((*context.trust.crls, *crls)), parse_answers(ocsps)
         pairs = zip(path.certificates, path.certificates[1:], strict=False)
         for position, (one, issuer) in enumerate(pairs):
-            status = revocation_at(one, issuer, lists, at)
+            status = weightier(revocation_at(one, issuer, lists, at), answered_at(one, issuer, answers, at))
             if status.status == "unknown":
                 signers = tuple(_crl_signers(path, issuer, context, lists, at=at, proven=proven, hints=hints))
                 status = revocation_at(one, issuer, lists, at, signers=signers)
             statuses[position] = status
-            failures.append(_check_revocation(status, one, purpose, leaf=position == 0, proven=proven))
+            failures.append(_check_revocation(status, one, purpose, leaf=position == 0, proven=proven, existed_at=existed_at))
     found = [failure for failure in failures if failure is not None]
     # a weighty certainty goes before what more evidence could still mend
     found.sort(key=lambda failure: failure.sub_indication.indication.value != "TOTAL-FAILED")
@@ -78,6 +94,26 @@ def judge_certificate(
         failure=found[0].sub_indication if found else None,
         findings=tuple(failure.finding for failure in found),
     )
+
+
+def is_covered(
+    certificate: x509.Certificate,
+    context: Context,
+    *,
+    at: datetime,
+    hints: Sequence[x509.Certificate],
+    crls: Sequence[bytes],
+    ocsps: Sequence[bytes],
+) -> bool:
+    """Whether ``crls`` and ``ocsps`` alone tell the status of every certificate on its path but the anchor: long-term material."""
+    path = build_path(certificate, hints, context.trust)
+    lists, answers = parse_crls(crls), parse_answers(ocsps)
+
+    def known(one: x509.Certificate, issuer: x509.Certificate) -> bool:
+        status = weightier(revocation_at(one, issuer, lists, at), answered_at(one, issuer, answers, at))
+        return status.status != "unknown"
+
+    return path.anchored and all(known(one, issuer) for one, issuer in pairwise(path.certificates))
 
 
 def _crl_signers(
@@ -167,7 +203,13 @@ _HARMLESS = {"unspecified", "affiliationChanged", "superseded", "cessationOfOper
 
 
 def _check_revocation(
-    status: Revocation, certificate: x509.Certificate, purpose: Purpose, *, leaf: bool, proven: bool
+    status: Revocation,
+    certificate: x509.Certificate,
+    purpose: Purpose,
+    *,
+    leaf: bool,
+    proven: bool,
+    existed_at: datetime | None,
 ) -> Failure | None:
     name = certificate.subject.rfc4514_string()
     if status.status == "unknown":
@@ -181,8 +223,10 @@ def _check_revocation(
         )
     if status.revoked_at is None:
         return None
-    # RFC 3161 clause 4: after keyCompromise, or with no reason given, none of the authority's timestamps can be relied on
-    undermined = purpose is Purpose.TIMESTAMPING and leaf and status.reason not in _HARMLESS
+    # RFC 3161 clause 4: after keyCompromise, or with no reason given, none of the authority's timestamps can be relied on,
+    # but for those that are known to have existed before
+    before = existed_at is not None and existed_at < status.revoked_at
+    undermined = purpose is Purpose.TIMESTAMPING and leaf and status.reason not in _HARMLESS and not before
     if status.status == "good" and not undermined:
         return None
     return Failure(_revoked_as(status, leaf=leaf, proven=proven), _revoked_finding(name, status))

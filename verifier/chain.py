@@ -172,6 +172,12 @@ def _outcome(context: ValidationContext, candidate: ValidationPath, at: datetime
     return None
 
 
+def check_not_expired(path: Path, at: datetime) -> Failure | None:
+    """Whether every certificate of an anchored path but the anchor was still valid at ``at``."""
+    ended = path.anchored and any(at > one.not_valid_after_utc for one in path.certificates[:-1])
+    return _expired(at) if ended else None
+
+
 def _outside_validity(certificate: x509.Certificate, at: datetime, *, proven: bool) -> Failure | None:
     if at < certificate.not_valid_before_utc:
         return _not_yet_valid(at, proven=proven)

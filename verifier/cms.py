@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from asn1crypto import cms, core, tsp
+from asn1crypto import cms, core, pdf, tsp
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -29,6 +29,7 @@ _SCHEMES: Final[dict[str, Scheme]] = {
     "ecdsa": "ecdsa",
     "ed25519": "ed25519",
 }
+_ARCHIVED: Final = "adobe_revocation_info_archival"
 _MOST_CERTIFICATES = 64  # a signature carries its chain, not a directory: more would only cost time
 _EXTRA_DIGESTS: Final = {  # OIDs asn1crypto has no name for
     "2.16.840.1.101.3.4.3.13": ("rsa-pkcs1v15", "sha3_224"),
@@ -48,6 +49,9 @@ class SignedMessage:
     """The encapsulated content; None when detached."""
     certificates: tuple[x509.Certificate, ...]
     crls: tuple[bytes, ...]
+    """DER, also those in Adobe's signed attribute."""
+    ocsps: tuple[bytes, ...]
+    """DER of OCSPResponses, likewise."""
     signer_id: tuple[bytes, int] | bytes
     """(DER of the issuer's name, serial number), or the subject key identifier."""
     digest_algorithm: str
@@ -91,18 +95,20 @@ def _read(signed: Any, signer: Any) -> SignedMessage:
     algorithm, name = _signature_algorithm(signer)
     attributes = signer["signed_attrs"]
     present = not isinstance(attributes, core.Void) and len(attributes) > 0
+    values = _attribute_values(attributes) if present else {}
     return SignedMessage(
         content_type=encapsulated["content_type"].native,
         content=None if isinstance(content, core.Void) or content.native is None else _octets(content),
         certificates=_certificates(signed),
-        crls=_crls(signed),
+        crls=(*_crls(signed), *_archived(values, "crl")),
+        ocsps=(*_ocsps(signed), *_archived(values, "ocsp")),
         signer_id=_signer_id(signer["sid"]),
         digest_algorithm=signer["digest_algorithm"]["algorithm"].native,
         algorithm=algorithm,
         algorithm_name=name,
         signature=signer["signature"].native,
         attributes=_attribute_encodings(attributes) if present else (),
-        values=_attribute_values(attributes) if present else {},
+        values=values,
         timestamps=_timestamps(signer["unsigned_attrs"]),
     )
 
@@ -133,6 +139,23 @@ def _crls(signed: Any) -> tuple[bytes, ...]:
     if isinstance(signed["crls"], core.Void):
         return ()
     return tuple(choice.chosen.dump() for choice in signed["crls"] if choice.name == "certificate_list")
+
+
+def _ocsps(signed: Any) -> tuple[bytes, ...]:
+    """OCSPResponses among the revocation values (RFC 5940)."""
+    if isinstance(signed["crls"], core.Void):
+        return ()
+    others = [choice.chosen for choice in signed["crls"] if choice.name == "other"]
+    return tuple(one["other_rev_info"].dump() for one in others if one["other_rev_info_format"].native == "ocsp_response")
+
+
+def _archived(values: dict[str, list[Any]], kind: str) -> tuple[bytes, ...]:
+    """What Adobe's attribute holds (RevocationInfoArchival, ISO 32000-1 clause 12.8.3.3.2): ``crl`` or ``ocsp``."""
+    found = []
+    for value in values.get(_ARCHIVED, []):
+        held = pdf.RevocationInfoArchival.load(value.dump())[kind]
+        found += [] if isinstance(held, core.Void) else [one.dump() for one in held]
+    return tuple(found)
 
 
 def _signer_id(sid: Any) -> tuple[bytes, int] | bytes:

@@ -45,6 +45,7 @@ def conclude(evidence: Evidence, context: Context) -> SignatureVerdict:
             proven=proven_at is not None,
             hints=evidence.certificates,
             crls=evidence.crls,
+            ocsps=evidence.ocsps,
         )
         findings += judged.findings
         if judged.failure is not None:
@@ -69,7 +70,6 @@ def _verdict(
     evidence: Evidence, judged: Judgement | None, sub: SubIndication | None, proven_at: datetime | None, findings: Sequence[Finding]
 ) -> SignatureVerdict:
     indication = Indication.TOTAL_PASSED if sub is None else sub.indication
-    stamped = any(one.intact and one.kind == "signature" for one in evidence.timestamps)
     return SignatureVerdict(
         name=evidence.name,
         indication=indication,
@@ -77,7 +77,7 @@ def _verdict(
         message=explain(indication, sub),
         signer=None if judged is None else judged.signer,
         signer_reason=evidence.reason,
-        level=("B-T" if stamped else "B-B") if evidence.baseline else None,
+        level=_level(evidence) if evidence.baseline else None,
         digest_algorithm=evidence.digest_algorithm,
         signature_algorithm=evidence.signature_algorithm,
         claimed_at=evidence.claimed_at,
@@ -89,6 +89,15 @@ def _verdict(
         timestamps=evidence.timestamps,
         findings=tuple(findings),
     )
+
+
+def _level(evidence: Evidence) -> str:
+    """What the signature carries, whether it holds or not."""
+    if not any(one.intact for one in evidence.timestamps):
+        return "B-B"
+    if not evidence.complete:
+        return "B-T"
+    return "B-LTA" if evidence.archived else "B-LT"
 
 
 def _check_algorithm(evidence: Evidence) -> list[tuple[SubIndication | None, Finding]]:

@@ -41,6 +41,8 @@ class Evidence:
     """Others the signature carries: only hints for building a path."""
     crls: tuple[bytes, ...] = ()
     """DER of CRLs the document carries."""
+    ocsps: tuple[bytes, ...] = ()
+    """DER of OCSP responses the document carries."""
     bound: bool = False
     """A signed attribute names the signing certificate (signingCertificateV2, SigningCertificateV2)."""
     digest_algorithm: str | None = None
@@ -53,6 +55,10 @@ class Evidence:
     """Verdicts on those that prove the signature existed: over the signature value, or over the document that holds it."""
     baseline: bool = False
     """It has what its PAdES/XAdES baseline level B asks for; the level is reported only then."""
+    complete: bool = False
+    """The document carries all that is needed to judge it and its timestamps later (level LT, if they pass)."""
+    archived: bool = False
+    """A document timestamp stands over all of that (level LTA)."""
     coverage: Coverage | None = None
     changes: tuple[Finding, ...] = ()
     """What changed after it; one with severity ``error`` forbids TOTAL-PASSED."""

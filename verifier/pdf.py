@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from cryptography import x509
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.fields import MDPPerm
 
 from core.errors import Malformed
 from verifier.algorithms import digest
+from verifier.certificates import is_covered
 from verifier.cms import TST_INFO, SignedMessage, check_signed_data, find_signer, parse_signed_data
-from verifier.conclusion import conclude
+from verifier.conclusion import best_signature_time, conclude
 from verifier.context import Context, Evidence
 from verifier.pdf_changes import UNCLEAR, name_changes
 from verifier.pdf_reader import NeedsPassword, open_pdf
@@ -90,44 +92,72 @@ class _Verification:
         self._store = read_store(reader)
 
     def verdicts(self) -> PdfVerdicts:
-        stamps = [(one, self._document_timestamp(one)) for one in self._found if _is_document_timestamp(one)]
-        signatures = []
-        for one in self._found:
-            if not _is_document_timestamp(one):
-                later = tuple(stamp for holder, stamp in stamps if _covers(holder, one))
-                signatures.append(self._signature(one, later))
+        stamps = self._document_timestamps()
+        signatures = [self._signature(one, _over(one, stamps)) for one in self._found if not _is_document_timestamp(one)]
         return PdfVerdicts(tuple(signatures), tuple(stamp for _, stamp in stamps))
+
+    def _document_timestamps(self) -> list[_Stamped]:
+        """In their order in the file, judged from the newest to the oldest: each shows until when those under it existed."""
+        found = [one for one in self._found if _is_document_timestamp(one)]
+        judged: list[_Stamped] = []
+        for one in sorted(found, key=_end, reverse=True):
+            judged.insert(0, (one, self._document_timestamp(one, best_signature_time(_over(one, judged)))))
+        return judged
 
     def _signature(self, found: FoundSignature, document_timestamps: tuple[Timestamp, ...]) -> SignatureVerdict:
         try:
             with reading("signature"):
-                evidence = self._evidence(found)
+                evidence = self._evidence(found, best_signature_time(document_timestamps))
         except Malformed as problem:
             return conclude(unreadable(found.name, not_read(problem)), self._context)
         evidence = dataclasses.replace(evidence, timestamps=(*evidence.timestamps, *document_timestamps))
         try:
             with reading("certificate"):
-                return conclude(evidence, self._context)
+                return conclude(self._with_level(found, evidence), self._context)
         except Malformed as problem:
             return conclude(unreadable(found.name, not_read(problem)), self._context)
 
-    def _evidence(self, found: FoundSignature) -> Evidence:
+    def _with_level(self, found: FoundSignature, evidence: Evidence) -> Evidence:
+        """Whether the file carries what is needed to judge the signature later, and a timestamp over that."""
+        if evidence.certificate is None or not evidence.baseline or not any(one.intact for one in evidence.timestamps):
+            return evidence
+        stamps = [one for one in self._found if _is_document_timestamp(one) and _end(one) > _end(found)]
+        tokens = [*parse_signed_data(found.contents).timestamps[:_MOST_TIMESTAMPS], *(one.contents for one in stamps)]
+        leaves = [evidence.certificate, *filter(None, map(self._stamper, tokens))]
+        at = best_signature_time(evidence.timestamps) or self._context.now
+        hints, crls, ocsps = evidence.certificates, evidence.crls, evidence.ocsps
+        complete = all(is_covered(one, self._context, at=at, hints=hints, crls=crls, ocsps=ocsps) for one in leaves)
+        return dataclasses.replace(evidence, complete=complete, archived=any(map(self._stamps_store, stamps)))
+
+    def _stamper(self, token: bytes) -> x509.Certificate | None:
+        try:
+            return find_signer(parse_signed_data(token), self._store.certificates)[0]
+        except Malformed:
+            return None
+
+    def _stamps_store(self, stamp: FoundSignature) -> bool:
+        """Whether the file had its store when this timestamp was put over it."""
+        revision = signed_revision(self._reader, self._document, _end(stamp))
+        return revision is not None and "/DSS" in self._reader.get_historical_resolver(revision).root
+
+    def _evidence(self, found: FoundSignature, existed_at: datetime | None) -> Evidence:
         if found.problem is not None:
             return unreadable(found.name, byte_range_wrong(found.problem))
         message = parse_signed_data(found.contents)
-        evidence = self._read_message(found, message)
+        evidence = self._read_message(found, message, existed_at)
         if found.orphaned:
             evidence = dataclasses.replace(evidence, failure=evidence.failure or SubIndication.FORMAT_FAILURE)
             return dataclasses.replace(evidence, findings=(*evidence.findings, ORPHANED))
         coverage, changes, failure = self._coverage(found)
         return dataclasses.replace(evidence, coverage=coverage, changes=changes, failure=evidence.failure or failure)
 
-    def _read_message(self, found: FoundSignature, message: SignedMessage) -> Evidence:
+    def _read_message(self, found: FoundSignature, message: SignedMessage, existed_at: datetime | None) -> Evidence:
         dictionary = found.dictionary or generic.DictionaryObject()
         filter_name = str(dictionary.get("/SubFilter", ""))
         trust = self._context.trust
         certificate, bound = find_signer(message, (*trust.intermediates, *trust.anchors))
-        crls = (*message.crls, *self._store.crls)
+        crls, ocsps = (*message.crls, *self._store.crls), (*message.ocsps, *self._store.ocsps)
+        certificates = (*message.certificates, *self._store.certificates)
         chunks: Sequence[memoryview | bytes] = found.signed_chunks(self._document)
         failure: SubIndication | None = None
         if filter_name == _HASHED_INSIDE:
@@ -139,7 +169,16 @@ class _Verification:
         elif failure is None:
             failure = check_signed_data(message, certificate.public_key(), chunks)
         stamps = [
-            verify_timestamp(token, [message.signature], self._context, kind="signature", hints=message.certificates, crls=crls)
+            verify_timestamp(
+                token,
+                [message.signature],
+                self._context,
+                kind="signature",
+                hints=certificates,
+                crls=crls,
+                ocsps=ocsps,
+                existed_at=existed_at,
+            )
             for token in message.timestamps[:_MOST_TIMESTAMPS]
         ]
         return Evidence(
@@ -147,8 +186,9 @@ class _Verification:
             failure=failure,
             intact=failure is None and certificate is not None,
             certificate=certificate,
-            certificates=(*message.certificates, *self._store.certificates),
+            certificates=certificates,
             crls=crls,
+            ocsps=ocsps,
             bound=bound,
             digest_algorithm=_weakest(message, hashed_inside=filter_name == _HASHED_INSIDE),
             signature_algorithm=message.algorithm.scheme if message.algorithm else message.algorithm_name,
@@ -159,7 +199,7 @@ class _Verification:
             findings=(broken(failure),) if failure is not None else (),
         )
 
-    def _document_timestamp(self, found: FoundSignature) -> Timestamp:
+    def _document_timestamp(self, found: FoundSignature, existed_at: datetime | None) -> Timestamp:
         if found.problem is not None:
             finding = byte_range_wrong(found.problem)
             return Timestamp(
@@ -170,7 +210,16 @@ class _Verification:
             )
         chunks = found.signed_chunks(self._document)
         store = self._store
-        stamp = verify_timestamp(found.contents, chunks, self._context, kind="document", crls=store.crls, hints=store.certificates)
+        stamp = verify_timestamp(
+            found.contents,
+            chunks,
+            self._context,
+            kind="document",
+            crls=store.crls,
+            ocsps=store.ocsps,
+            hints=store.certificates,
+            existed_at=existed_at,
+        )
         _, changes, failure = self._coverage(found)
         if found.orphaned:
             failure, changes = SubIndication.FORMAT_FAILURE, (*changes, ORPHANED)
@@ -248,6 +297,8 @@ class _Verification:
 
 
 _MOST_TIMESTAMPS: Final = 8
+_Stamped = tuple[FoundSignature, Timestamp]
+"""A document timestamp and the verdict on it."""
 
 
 def _is_document_timestamp(found: FoundSignature) -> bool:
@@ -259,8 +310,13 @@ def _is_document_timestamp(found: FoundSignature) -> bool:
         return False
 
 
-def _covers(holder: FoundSignature, signature: FoundSignature) -> bool:
-    return holder.byte_range is not None and signature.byte_range is not None and holder.byte_range.end >= signature.byte_range.end
+def _end(found: FoundSignature) -> int:
+    return found.byte_range.end if found.byte_range is not None else 0
+
+
+def _over(found: FoundSignature, stamps: Sequence[_Stamped]) -> tuple[Timestamp, ...]:
+    """Those of the document timestamps that cover it."""
+    return tuple(stamp for holder, stamp in stamps if 0 < _end(found) <= _end(holder) and holder is not found)
 
 
 def _unwrap_sha1(message: SignedMessage, chunks: Sequence[memoryview | bytes]) -> tuple[SubIndication | None, Sequence[bytes]]:

@@ -46,7 +46,8 @@ class _StoreRule(WhitelistRule):
         """The references below /DSS that are new, or were the store's own."""
         if "/DSS" not in new.root:
             return
-        touched = new.collect_dependencies(new.root.raw_get("/DSS"), since_revision=old.revision + 1)
+        # not with since_revision: that stops at a store which was replaced in place, however much is new below it
+        touched = new.collect_dependencies(new.root.raw_get("/DSS")) & set(new.explicit_refs_in_revision())
         replaced = {reference for reference in touched if not old.is_ref_unassignable(reference)}
         shared = replaced & _outside_store(old) if replaced else set()
         for reference in touched - shared:
@@ -150,6 +151,16 @@ def _objection_to_form(old: HistoricalResolver, new: HistoricalResolver) -> str 
     for name, _, _ in enumerate_sig_fields(new, filled_status=False):
         if name not in known:
             return f"an unsigned signature field {name} was added"
+    return _objection_to_shared(old, new)
+
+
+def _objection_to_shared(old: HistoricalResolver, new: HistoricalResolver) -> str | None:
+    """Several fields may show one signature if they were made with it; a field that comes later shows what it did not sign."""
+    signed = {name for name, _, _ in enumerate_sig_fields(old, filled_status=True)}
+    for name, _, field in enumerate_sig_fields(new, filled_status=True):
+        value = field.get_object().raw_get("/V")
+        if name not in signed and isinstance(value, generic.IndirectObject) and not old.is_ref_unassignable(value.reference):
+            return f"the field {name} was given a signature that was there before"
     return None
 
 

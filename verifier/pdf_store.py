@@ -1,4 +1,4 @@
-"""The document security store (ISO 32000-2 clause 12.8.4.3): certificates and CRLs a PDF carries along, none of them trusted."""
+"""The document security store (ISO 32000-2 clause 12.8.4.3): what a PDF carries along to be judged by, nothing of it trusted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from cryptography import x509
 from pyhanko.pdf_utils.reader import PdfFileReader
 
 from core.errors import Malformed
+from verifier.pdf_tree import entry, items
 from verifier.reading import reading
 
-_MOST: Final = 64
+_MOST: Final = 256
+"""Of each kind: a file with many signatures that was extended for decades has some for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +22,15 @@ class Store:
 
     certificates: tuple[x509.Certificate, ...] = ()
     crls: tuple[bytes, ...] = ()
+    ocsps: tuple[bytes, ...] = ()
+    """DER of OCSPResponses."""
 
 
 def read_store(reader: PdfFileReader) -> Store:
-    """The certificates and CRLs of /DSS; an empty one where there is none or it cannot be read (it is an aid, no evidence)."""
+    """What /DSS holds; an empty store where there is none or it cannot be read (it is an aid, no evidence)."""
     try:
         with reading("DSS"):
-            store = reader.root.get("/DSS")
+            store = entry(reader.root, "/DSS")
             if store is None:
                 return Store()
             certificates = []
@@ -35,10 +39,10 @@ def read_store(reader: PdfFileReader) -> Store:
                     certificates.append(x509.load_der_x509_certificate(der))
                 except ValueError:
                     continue  # one broken certificate does not spoil the others
-            return Store(tuple(certificates), tuple(_streams(store, "/CRLs")))
+            return Store(tuple(certificates), tuple(_streams(store, "/CRLs")), tuple(_streams(store, "/OCSPs")))
     except Malformed:
         return Store()
 
 
 def _streams(store: Any, key: str) -> list[bytes]:
-    return [one.get_object().data for one in list(store.get(key, ()))[:_MOST]]
+    return [one.get_object().data for one in list(items(entry(store, key)))[:_MOST]]

@@ -82,8 +82,13 @@ def find_signatures(reader: PdfFileReader, document: bytes) -> list[FoundSignatu
     bytes finds those that someone took out of reach by dropping the form. Raises Malformed.
     """
     found = []
+    values: set[generic.Reference] = set()
     with reading("AcroForm"):
-        for name, value, _ in enumerate_sig_fields(reader, filled_status=True):
+        for name, value, field in enumerate_sig_fields(reader, filled_status=True):
+            reference = _value_reference(field)
+            if reference is not None and reference in values:
+                continue  # one signature shown in several fields; that none of them came later, the rules see to
+            values |= set() if reference is None else {reference}
             found.append(_read(name, value, document))
             if len(found) > MOST_SIGNATURES:
                 raise Malformed("document", f"more than {MOST_SIGNATURES} signatures")
@@ -91,6 +96,12 @@ def find_signatures(reader: PdfFileReader, document: bytes) -> list[FoundSignatu
     found += [one for one in find_orphans(document) if one.byte_range is not None and one.byte_range.hole.start not in reached]
     found = _mark_shared(found)
     return sorted(found, key=lambda one: one.byte_range.end if one.byte_range is not None else len(document))
+
+
+def _value_reference(field: Any) -> generic.Reference | None:
+    dictionary = field.get_object()
+    value = dictionary.raw_get("/V") if "/V" in dictionary else None
+    return value.reference if isinstance(value, generic.IndirectObject) else None
 
 
 def find_orphans(document: bytes) -> list[FoundSignature]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -54,19 +55,23 @@ def verify_timestamp(
     kind: Kind,
     hints: Sequence[x509.Certificate] = (),
     crls: Sequence[bytes] = (),
+    ocsps: Sequence[bytes] = (),
     asked: TimestampQuery | None = None,
+    existed_at: datetime | None = None,
 ) -> Timestamp:
     """The verdict on one TimeStampToken over ``stamped`` (chunks of the stamped bytes; None: they are not at hand).
 
     Checked are the imprint, the CMS signature, ESSCertID(v2), the authority's certificate with its EKU, and its chain and
-    revocation at genTime (RFC 3161 clauses 2.3, 2.4.2 and 4); with ``asked``, the request, also that it is answered: the
-    imprint (which then stands for the stamped bytes where they are not at hand), the nonce, the policy. Never raises over the
-    token: an unreadable one is FORMAT_FAILURE.
+    revocation at genTime (RFC 3161 clauses 2.3, 2.4.2 and 4); that the chain had not expired at ``existed_at``, when a later
+    timestamp shows that this one existed, by default now (EN 319 102-1 clause 5.6.2); with ``asked``, the request, also that it
+    is answered: the imprint (which then stands for the stamped bytes where they are not at hand), the nonce, the policy. Never
+    raises over the token: an unreadable one is FORMAT_FAILURE.
     """
     try:
         message, content = _read(token)
         with reading("timestamp"):
-            return _Check(message, content, context, kind).verdict(stamped, (*hints,), (*crls,), asked)
+            check = _Check(message, content, context, kind, existed_at or context.now)
+            return check.verdict(stamped, _Hints((*hints,), (*crls,), (*ocsps,)), asked)
     except Malformed as problem:
         return Timestamp(
             kind=kind,
@@ -89,14 +94,24 @@ def _unreadable(problem: Malformed) -> Finding:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Hints:
+    """What came with the document."""
+
+    certificates: tuple[x509.Certificate, ...]
+    crls: tuple[bytes, ...]
+    ocsps: tuple[bytes, ...]
+
+
 class _Check:
     """One token on its way to a verdict."""
 
-    def __init__(self, message: SignedMessage, content: bytes, context: Context, kind: Kind) -> None:
+    def __init__(self, message: SignedMessage, content: bytes, context: Context, kind: Kind, existed_at: datetime) -> None:
         self._message = message
         self._content = content
         self._info = parse_timestamp_info(content)
         self._context = context
+        self._existed_at = existed_at
         self._kind: Kind = kind
         self._failures: list[SubIndication] = []
         self._findings: list[Finding] = []
@@ -104,13 +119,12 @@ class _Check:
     def verdict(
         self,
         stamped: Sequence[Buffer] | None,
-        hints: tuple[x509.Certificate, ...],
-        crls: tuple[bytes, ...],
+        hints: _Hints,
         asked: TimestampQuery | None,
     ) -> Timestamp:
         at: datetime = self._info["gen_time"].native.astimezone(UTC)
         trust = self._context.trust
-        certificate, bound = find_signer(self._message, (*hints, *trust.intermediates, *trust.anchors))
+        certificate, bound = find_signer(self._message, (*hints.certificates, *trust.intermediates, *trust.anchors))
         intact = self._check_imprint(stamped, asked)
         self._check_content(at)
         if asked is not None:
@@ -138,8 +152,10 @@ class _Check:
                 purpose=Purpose.TIMESTAMPING,
                 at=at,
                 proven=True,
-                hints=(*self._message.certificates, *hints),
-                crls=(*self._message.crls, *crls),
+                hints=(*self._message.certificates, *hints.certificates),
+                crls=(*self._message.crls, *hints.crls),
+                ocsps=(*self._message.ocsps, *hints.ocsps),
+                existed_at=max(at, self._existed_at),
             )
             chain = judged.chain
             self._findings += judged.findings
@@ -229,6 +245,8 @@ class _Check:
     def _check_content(self, at: datetime) -> None:
         if (at - self._context.now).total_seconds() > _SKEW:
             self._fail(SubIndication.SIG_CONSTRAINTS_FAILURE, *_FUTURE)
+        elif (at - self._existed_at).total_seconds() > _SKEW:
+            self._fail(SubIndication.TIMESTAMP_ORDER_FAILURE, *_OUT_OF_ORDER)
         extensions = self._info["extensions"]
         if extensions.native and any(one["critical"].native for one in extensions):
             self._fail(SubIndication.SIG_CONSTRAINTS_FAILURE, *_CRITICAL_EXTENSION)
@@ -278,6 +296,11 @@ _OTHER_NAME: Final = (
     "The authority's name in the timestamp is not one in the certificate that signed it (RFC 3161, clause 2.4.2).",
 )
 _FUTURE: Final = ("TIMESTAMP_IN_FUTURE", "Dấu thời gian nằm trong tương lai.", "The timestamp lies in the future.")
+_OUT_OF_ORDER: Final = (
+    "TIMESTAMP_ORDER",
+    "Dấu thời gian ghi thời điểm sau dấu thời gian đã bao lên nó.",
+    "The timestamp claims a moment after that of the timestamp over it.",
+)
 _CRITICAL_EXTENSION: Final = (
     "TIMESTAMP_EXTENSION",
     "Dấu thời gian có phần mở rộng quan trọng (critical) chưa rõ nghĩa.",

@@ -214,7 +214,7 @@ class SignatureVerdict(_Value):
     signer_reason: str | None = None
     """The reason the signer gave, where the format has room for one."""
     level: str | None = None
-    """``B-B``, ``B-T``; None where it is neither."""
+    """``B-B``, ``B-T``, ``B-LT``, ``B-LTA``, by what it carries; None where it is none of them."""
     digest_algorithm: str | None = None
     signature_algorithm: str | None = None
     claimed_at: datetime | None = None

@@ -20,6 +20,7 @@ from core.db import Database
 from core.errors import Forbidden, Unauthenticated
 from registry.models import Role
 from registry.registry import authenticate
+from web.body import Spool
 from web.idempotency import StoredAnswers
 from web.operation import Audience
 
@@ -78,18 +79,21 @@ class ApiKeys:
 class Shell:
     """Falcon middleware around every request: its id, its limits, its log line."""
 
-    def __init__(self, *, access: ApiKeys, body_limit: int) -> None:
+    def __init__(self, *, access: ApiKeys, body_limit: int, spool: Spool | None = None) -> None:
+        """``body_limit``: bytes of a body kept in memory; ``spool``: where larger documents wait, none larger when left out."""
         self._access = access
         self._answers = StoredAnswers(database=access.database, now=system_now)
         self._body_limit = body_limit
+        self._spool = spool or Spool(None, body_limit)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Give the request what the responders and the log need of it."""
         req.context.request_id = choose_request_id(req.get_header("X-Request-Id"))
         req.context.access = self._access
         req.context.answers = self._answers
-        req.context.body = b""
+        req.context.body_digest = b""
         req.context.body_limit = self._body_limit
+        req.context.spool = self._spool
         req.context.started = time.perf_counter()
         resp.set_header("X-Request-Id", req.context.request_id)
         resp.set_header("X-Content-Type-Options", "nosniff")

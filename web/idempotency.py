@@ -52,13 +52,12 @@ class StoredAnswers:
         self._patience = patience
 
     def begin(self, req: falcon.Request, resp: falcon.Response, *, caller: str, body: bytes) -> Attempt | None:
-        """Take the request's key, or answer with what was answered before (then None).
+        """Take the request's key, or answer with what was answered before (then None); ``body`` is the SHA-256 of the body.
 
         Raises Rejected (no key), Conflict (the key was used for another request), Unavailable (the first one is still at it).
         """
         key = req.get_header(HEADER) or ""
-        if not _KEY.fullmatch(key):
-            raise Rejected(HEADER, "must be 1 to 255 visible ASCII characters, new for each request that is not a repetition")
+        check_key(key)
         said = _digest(req, body)
         deadline = time.monotonic() + self._patience
         while True:
@@ -119,6 +118,12 @@ class StoredAnswers:
                 taken = db.execute(theirs.values(attempt=token, begun_at=at).returning(StoredAnswer.id)).first()
             return None if taken is None else Attempt(row.id, token)
         return row
+
+
+def check_key(key: str) -> None:
+    """Raise Rejected for what is no idempotency key."""
+    if not _KEY.fullmatch(key):
+        raise Rejected(HEADER, "must be 1 to 255 visible ASCII characters, new for each request that is not a repetition")
 
 
 def _own(attempt: Attempt) -> tuple[sa.ColumnElement[bool], ...]:

@@ -29,7 +29,7 @@ from pydantic import BaseModel, Field
 from core.errors import CondauError, Forbidden, MediaTypeRejected, Rejected, TooLarge, Unauthenticated, Unavailable
 from web.body import MULTIPART
 from web.idempotency import HEADER
-from web.operation import JSON, PUBLIC, Audience, Document, Operation, declared_operation
+from web.operation import JSON, PUBLIC, Audience, Document, Files, Operation, declared_operation
 from web.problems import MEDIA_TYPE, status_of, title_of
 
 SCHEME: Final = "apiKey"
@@ -143,9 +143,13 @@ def _request_body(declared: Operation) -> RequestBody | None:
     body = declared.body
     if body is None:
         return None
+    binary = Schema.model_validate({"type": "string", "format": "binary"})
+    if isinstance(body, Files):
+        many = Schema.model_validate({"type": "array", "items": binary})
+        form = Schema.model_validate({"type": "object", "required": ["file"], "properties": {"file": many}})
+        return RequestBody(required=True, content={MULTIPART: MediaType(schema=form), JSON: MediaType(schema=_model(body.also))})
     if not isinstance(body, Document):
         return RequestBody(required=True, content={JSON: MediaType(schema=_model(body))})
-    binary = Schema.model_validate({"type": "string", "format": "binary"})
     content = {kind: MediaType(schema=binary) for kind in body.media_types}
     if body.multipart:
         parts: dict[str, Any] = dict.fromkeys(("document", *body.parts), binary)

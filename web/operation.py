@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from audit.log import Actor
 from core.errors import CondauError, MediaTypeRejected, Rejected, Violation
 from registry.models import Role
-from web.body import MULTIPART, media_type, parse_multipart, read_body
+from web.body import MULTIPART, keep_body, media_type, read_body, read_form
 from web.idempotency import HEADER, StoredAnswers
 
 JSON: Final = "application/json"
@@ -46,7 +46,8 @@ class Document:
 
     ``media_types``: those taken bare (``*/*``: any). ``parts``: names of further binary parts, handed over as
     ``parts: dict[str, bytes]``. ``limit``: bytes, where it is lower than the server's own. ``also``: a JSON model this
-    operation takes in place of the document, by the request's Content-Type.
+    operation takes in place of the document, by the request's Content-Type. ``spooled``: it may be larger than memory (up to
+    ``server.document_limit``), and is handed over as ``document: Content``.
     """
 
     def __init__(
@@ -56,16 +57,27 @@ class Document:
         limit: int | None = None,
         multipart: bool = True,
         also: type[BaseModel] | None = None,
+        spooled: bool = False,
     ) -> None:
         self.media_types = media_types
         self.parts = parts
         self.limit = limit
         self.multipart = multipart
         self.also = also
+        self.spooled = spooled
 
     def takes(self, kind: str) -> bool:
         """Whether a bare body of media type ``kind`` is taken."""
         return "*/*" in self.media_types or kind in self.media_types
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A body of many files, which the responder reads as they arrive (:func:`web.files.read_files`); or a JSON model ``also``,
+    by the request's Content-Type, which is handed over as ``body`` (None for files). ``json_limit``: bytes of that."""
+
+    also: type[BaseModel]
+    json_limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ class Operation:
     tag: str
     description: str
     query: type[BaseModel] | None
-    body: Document | type[BaseModel] | None
+    body: Document | Files | type[BaseModel] | None
     returns: type[BaseModel] | str | None
     status: int
     problems: tuple[type[CondauError], ...]
@@ -100,7 +112,7 @@ def operation(
     tag: str,
     description: str = "",
     query: type[BaseModel] | None = None,
-    body: Document | type[BaseModel] | None = None,
+    body: Document | Files | type[BaseModel] | None = None,
     returns: type[BaseModel] | str | None = None,
     status: int = 200,
     problems: tuple[type[CondauError], ...] = (),
@@ -140,7 +152,7 @@ def operation(
 def _respond_once(respond: Responder, req: falcon.Request, resp: falcon.Response, actor: Actor, inputs: dict[str, Any]) -> None:
     """Carry the request out under its Idempotency-Key, or answer as it was answered before. An error frees the key."""
     answers: StoredAnswers = req.context.answers
-    attempt = answers.begin(req, resp, caller=actor.name, body=req.context.body)
+    attempt = answers.begin(req, resp, caller=actor.name, body=req.context.body_digest)
     if attempt is None:
         return
     try:
@@ -170,6 +182,8 @@ def _inputs(req: falcon.Request, declared: Operation) -> dict[str, Any]:
     kind = media_type(req)
     if isinstance(body, Document):
         return _document_inputs(req, declared.query, body, kind)
+    if isinstance(body, Files):
+        return _files_inputs(req, declared.query, body, kind)
     if kind != JSON:
         raise MediaTypeRejected("Content-Type", f"send {JSON}, not {kind or 'nothing'}")
     inputs: dict[str, Any] = {"body": _parse_json(body, read_body(req, JSON_LIMIT))}
@@ -178,15 +192,22 @@ def _inputs(req: falcon.Request, declared: Operation) -> dict[str, Any]:
     return inputs
 
 
+def _files_inputs(req: falcon.Request, query: type[BaseModel] | None, body: Files, kind: str) -> dict[str, Any]:
+    if kind not in (JSON, MULTIPART):
+        raise MediaTypeRejected("Content-Type", f"send {MULTIPART} or {JSON}, not {kind or 'nothing'}")
+    inputs: dict[str, Any] = {} if query is None else {"options": _parse_query(req, query)}
+    return {**inputs, "body": _parse_json(body.also, read_body(req, body.json_limit)) if kind == JSON else None}
+
+
 def _document_inputs(req: falcon.Request, query: type[BaseModel] | None, body: Document, kind: str) -> dict[str, Any]:
     inputs: dict[str, Any] = {} if body.also is None else {"body": None}
     if kind == MULTIPART and body.multipart:
-        document, options, parts = parse_multipart(req, read_body(req, body.limit), body.parts)
-        inputs["document"] = document
+        form = read_form(req, body.parts, limit=body.limit, spooled=body.spooled)
+        inputs["document"] = form.document if body.spooled else form.document.read(0, form.document.size)
         if body.parts:
-            inputs["parts"] = parts
+            inputs["parts"] = form.parts
         if query is not None:
-            inputs["options"] = _parse_json(query, options) if options is not None else _parse_query(req, query)
+            inputs["options"] = _parse_json(query, form.options) if form.options is not None else _parse_query(req, query)
         return inputs
     if kind == JSON and body.also is not None:
         inputs = {"document": None, "body": _parse_json(body.also, read_body(req, JSON_LIMIT))}
@@ -196,7 +217,7 @@ def _document_inputs(req: falcon.Request, query: type[BaseModel] | None, body: D
         raise MediaTypeRejected("Content-Type", f"send {' or '.join(wanted)}, not {kind or 'nothing'}")
     if query is not None:
         inputs["options"] = _parse_query(req, query)
-    inputs["document"] = read_body(req, body.limit)
+    inputs["document"] = keep_body(req) if body.spooled else read_body(req, body.limit)
     if body.parts:
         inputs["parts"] = {}
     return inputs

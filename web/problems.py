@@ -17,6 +17,7 @@ STATUS: Final[dict[type[errors.CondauError], int]] = {
     errors.Malformed: 400,
     errors.MediaTypeRejected: 415,
     errors.TooLarge: 413,
+    errors.Refused: 409,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,

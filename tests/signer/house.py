@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.log import SYSTEM, Actor
+from bootstrap import build_broken_finder, build_signature_finder
+from core.content import Content
 from core.db import Database
 from core.settings import Config, SignerConfig, TsaConfig
 from hsm.keys import KeySpec
 from pki.ca import CertificateAuthority
 from pki.certificates import Identity, signing_identity
+from pki.crl import CrlPublisher
+from pki.material import ValidationMaterial
+from pki.ocsp import OcspResponder
 from pki.profile import build_subject
 from registry.models import Role, SubscriberKind
 from registry.registry import add_agency, add_client, add_subscriber, grant
+from signer.extend import Extender
+from signer.gallery import Gallery
+from signer.gates import Gates
+from signer.levels import Levels, Stamper
+from signer.options import PdfOptions
+from signer.plan import ArchivePlan
 from signer.service import Signer, TimestampSource
 from tests.software_keys import SoftwareKeys
 from tsa.authority import TimestampAuthority
+from verifier.service import Verifier
 
 CLIENT = Actor("dms", "client", "request-1")
 OFFICER, SEAL = "nguyen-thi-ky", "ubnd-thu-nghiem"
@@ -39,14 +52,58 @@ class House:
     now: Callable[[], datetime]
     ca: CertificateAuthority
     tsa: TimestampAuthority
-    signer: Signer
+    signer: Signer = field(init=False)
 
     def identity(self, signer: str = OFFICER) -> Identity:
         with self.database.read() as db:
             return signing_identity(db, client=CLIENT.name, signer=signer, at=self.now())
 
-    def signer_with(self, stamp: TimestampSource) -> Signer:
-        return Signer(database=self.database, keys=self.keys, now=self.now, stamp=stamp, font=FONT)
+    def signer_with(self, stamp: TimestampSource, *, levels: Levels | None = None, font: Path = FONT) -> Signer:
+        return Signer(
+            database=self.database,
+            keys=self.keys,
+            now=self.now,
+            stamp=stamp,
+            levels=levels or self.levels(),
+            gates=self.gates(),
+            gallery=self.gallery(),
+            font=font,
+        )
+
+    def gallery(self) -> Gallery:
+        """Looks and pictures of this house."""
+        return Gallery(database=self.database, now=self.now, font=FONT, public_url="https://kyso.thu-nghiem.example")
+
+    def gates(self, config: SignerConfig | None = None) -> Gates:
+        """The gates, with the verifier behind them."""
+        find = build_signature_finder(Verifier(database=self.database, now=self.now))
+        return Gates(database=self.database, now=self.now, config=config or SignerConfig(), find_signatures=find)
+
+    def levels(self, when_away: str = "refuse", stamper: Stamper | None = None) -> Levels:
+        """What brings documents to B-LT and B-LTA, with the house's time-stamping unit or another."""
+        return Levels(now=self.now, stamper=stamper or self.tsa, material=self.material(), plan=self.plan(), when_away=when_away)
+
+    def material(self) -> ValidationMaterial:
+        """Validation material from the house's own authorities."""
+        shared: dict[str, Any] = {"database": self.database, "keys": self.keys, "now": self.now, "config": Config(home=Path())}
+        responder, crl = OcspResponder(**shared), CrlPublisher(**shared)
+        return ValidationMaterial(database=self.database, ocsp_responder=responder, crl=crl, now=self.now)
+
+    def plan(self) -> ArchivePlan:
+        """Which documents are due for an archive timestamp."""
+        return ArchivePlan(database=self.database, now=self.now, config=Config(home=Path()))
+
+    def extender(self) -> Extender:
+        """What extends signatures, with the verifier behind it."""
+        return Extender(
+            database=self.database,
+            now=self.now,
+            levels=self.levels(),
+            stamper=self.tsa,
+            material=self.material(),
+            plan=self.plan(),
+            find_broken=build_broken_finder(Verifier(database=self.database, now=self.now)),
+        )
 
     def root_file(self, folder: Path) -> Path:
         """The root in PEM, for programs that want a trust anchor."""
@@ -71,6 +128,8 @@ def build_house(
     ca.create_authority("issuing", subject=issuing, spec=spec, issuer="root", actor=SYSTEM)
     unit = build_subject(common_name="Cấp dấu thời gian", **name)
     ca.issue_service(profile="tsa", subject=unit, issuer="issuing", spec=KeySpec.P_256, actor=SYSTEM)
+    responder = build_subject(common_name="Trả lời OCSP", **name)
+    ca.issue_service(profile="ocsp-responder", subject=responder, issuer="issuing", spec=KeySpec.P_256, actor=SYSTEM)
     with database.write() as db:
         at = now()
         agency = add_agency(db, at=at, actor=SYSTEM, code="H12.34", name="Ủy ban nhân dân xã Thử Nghiệm", locality="Cà Mau")
@@ -84,5 +143,12 @@ def build_house(
         profile = "officer" if kind is SubscriberKind.OFFICER else "agency-seal"
         ca.issue_for_key(profile=profile, subscriber=handle, reference="01/PYC", spec=spec, actor=SYSTEM)
     tsa = TimestampAuthority(database=database, keys=keys, now=now, config=TsaConfig())
-    signer = Signer(database=database, keys=keys, now=now, stamp=tsa.stamp, font=FONT)
-    return House(database, keys, now, ca, tsa, signer)
+    house = House(database, keys, now, ca, tsa)
+    house.signer = house.signer_with(tsa.stamp)
+    return house
+
+
+def sign_pdf(signer: Signer, document: bytes, options: PdfOptions, actor: Actor, image: bytes | None = None) -> bytes:
+    """What ``signer`` makes of a document in memory, in memory."""
+    signed = signer.sign_pdf(Content.of(document), options, actor, image=image)
+    return signed.read(0, signed.size)

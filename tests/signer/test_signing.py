@@ -17,7 +17,7 @@ from signer.options import PdfOptions
 from signer.service import Signer
 from signer.signing import Intent, RecordedKeys
 from tests.conftest import Clock
-from tests.signer.house import CLIENT, FONT, House
+from tests.signer.house import CLIENT, FONT, House, sign_pdf
 from tests.signer.pdfs import make_pdf
 from tests.software_keys import SoftwareKeys, make_key
 
@@ -56,7 +56,7 @@ class Keys(SoftwareKeys):
 
 
 def recorded(house: House, keys: Keys) -> RecordedKeys:
-    return RecordedKeys(database=house.database, keys=keys, now=house.now)
+    return RecordedKeys(database=house.database, keys=keys, now=house.now, permits=house.gates().permits)
 
 
 def test_the_intent_is_written_before_the_key_is_used(house: House) -> None:
@@ -103,7 +103,7 @@ def test_a_crash_leaves_an_intent_that_reconcile_settles(house: House, clock: Cl
     with pytest.raises(Crash):
         recorded(house, keys).sign(b"data", intent_of(house))
     assert [row.state for row in records(house.database)] == ["intended"]
-    signer = Signer(database=house.database, keys=house.keys, now=clock, stamp=house.tsa.stamp, font=FONT)
+    signer = Signer(database=house.database, keys=house.keys, now=clock, stamp=house.tsa.stamp, levels=house.levels(), gates=house.gates(), gallery=house.gallery(), font=FONT)
     assert signer.reconcile(clock()) == 0  # not older than that moment
     clock.move(minutes=5)
     assert signer.reconcile(clock() - timedelta(minutes=1)) == 1
@@ -116,7 +116,7 @@ def test_a_signature_given_up_while_it_was_made_never_leaves(house: House, clock
     class Slow(Keys):
         def key(self, label: str) -> PrivateKey:
             clock.move(minutes=10)
-            RecordedKeys(database=house.database, keys=house.keys, now=clock).reconcile(clock())
+            RecordedKeys(database=house.database, keys=house.keys, now=clock, permits=house.gates().permits).reconcile(clock())
             return super().key(label)
 
     with pytest.raises(Unavailable, match="given up"):
@@ -130,7 +130,7 @@ def test_two_clients_at_once_each_get_their_own_signature(house: House) -> None:
 
     def work(number: int) -> None:
         for _ in range(5):
-            signed[number] = house.signer.sign_pdf(documents[number], B_B, CLIENT)
+            signed[number] = sign_pdf(house.signer, documents[number], B_B, CLIENT)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
     for thread in threads:

@@ -15,9 +15,9 @@ from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 
 from core.errors import Rejected, Unavailable
 from signer.options import PdfOptions
-from signer.service import Signer
-from signer.stamps import IMAGE_BYTES, default_text, parse_image
-from tests.signer.house import CLIENT, House
+from signer.rasters import IMAGE_BYTES, parse_image
+from signer.stamps import default_text
+from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import judge, make_pdf, text_of
 
 VIETNAMESE = "Người ký: Đặng Thị Mỹ\nKhẳng định: ĐỒNG Ý hỗ trợ, ngẫm nghĩ"
@@ -52,7 +52,7 @@ def red(image: Image.Image) -> set[tuple[int, int]]:
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_vietnamese_text_reads_back_composed(house: House, tmp_path: Path, form: str) -> None:
     options = PdfOptions(level="B-B", text=unicodedata.normalize(form, VIETNAMESE))  # type: ignore[arg-type]  # NFC or NFD
-    signed = house.signer.sign_pdf(make_pdf(), options, CLIENT)
+    signed = sign_pdf(house.signer, make_pdf(), options, CLIENT)
     assert VIETNAMESE in text_of(tmp_path, signed)
     fonts = subprocess.run(["pdffonts", tmp_path / "read.pdf"], capture_output=True, text=True, check=True).stdout
     assert "+Tinos" in fonts
@@ -60,7 +60,7 @@ def test_vietnamese_text_reads_back_composed(house: House, tmp_path: Path, form:
 
 
 def test_the_stamp_says_by_default_who_for_whom_and_when(house: House, tmp_path: Path) -> None:
-    signed = house.signer.sign_pdf(make_pdf(), PdfOptions(page=1), CLIENT)
+    signed = sign_pdf(house.signer, make_pdf(), PdfOptions(page=1), CLIENT)
     assert default_text(house.identity().certificate, house.now()) in text_of(tmp_path, signed)
     lines = default_text(house.identity().certificate, house.now()).split("\n")
     assert lines[:2] == ["Ký bởi: Nguyễn Thị Ký", "Cơ quan: Ủy ban nhân dân xã Thử Nghiệm"]
@@ -71,7 +71,7 @@ def test_the_stamp_says_by_default_who_for_whom_and_when(house: House, tmp_path:
 def test_the_picture_stands_where_it_was_asked_for_however_the_page_is_turned(house: House, tmp_path: Path, rotate: int) -> None:
     document = make_pdf(rotate=rotate, crop=(20, 30, 595, 842))
     options = PdfOptions(level="B-B", rectangle="100,200,140,240")
-    signed = house.signer.sign_pdf(document, options, CLIENT, image=make_seal())
+    signed = sign_pdf(house.signer, document, options, CLIENT, image=make_seal())
     found = red(render(tmp_path, signed))
     xs, ys = [x for x, _ in found], [y for _, y in found]
     assert max(abs(a - b) for a, b in zip((min(xs), max(xs), min(ys), max(ys)), (100, 139, 200, 239), strict=True)) <= 1
@@ -82,7 +82,7 @@ def test_the_picture_stands_where_it_was_asked_for_however_the_page_is_turned(ho
 def test_the_text_is_upright_on_a_turned_page(house: House, tmp_path: Path) -> None:
     """The picture is left of the text, so its red is in the left third of the rectangle as shown."""
     options = PdfOptions(level="B-B", rectangle="100,200,400,260", text="MỘT\nHAI")
-    signed = house.signer.sign_pdf(make_pdf(rotate=90), options, CLIENT, image=make_seal())
+    signed = sign_pdf(house.signer, make_pdf(rotate=90), options, CLIENT, image=make_seal())
     page = render(tmp_path, signed)
     assert all(100 <= x <= 205 and 200 <= y <= 260 for x, y in red(page))
     words = subprocess.run(["pdftotext", "-bbox", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True).stdout
@@ -91,7 +91,7 @@ def test_the_text_is_upright_on_a_turned_page(house: House, tmp_path: Path) -> N
 
 def test_an_image_without_alpha_is_drawn_as_it_is(house: House, tmp_path: Path) -> None:
     options = PdfOptions(level="B-B", rectangle="100,200,140,240")
-    signed = house.signer.sign_pdf(make_pdf(), options, CLIENT, image=make_seal("RGB"))
+    signed = sign_pdf(house.signer, make_pdf(), options, CLIENT, image=make_seal("RGB"))
     assert (120, 220) in red(render(tmp_path, signed))
 
 
@@ -110,7 +110,7 @@ def test_a_form_that_wants_its_fields_drawn_anew_keeps_what_it_shows(house: Hous
     out = io.BytesIO()
     writer.write(out)
     assert "So 17" in text_of(tmp_path, out.getvalue())
-    assert "So 17" in text_of(tmp_path, house.signer.sign_pdf(out.getvalue(), PdfOptions(level="B-B", page=1), CLIENT))
+    assert "So 17" in text_of(tmp_path, sign_pdf(house.signer, out.getvalue(), PdfOptions(level="B-B", page=1), CLIENT))
 
 
 def _jpeg() -> bytes:
@@ -144,17 +144,17 @@ def test_what_is_no_png_is_refused_as_image(which: str) -> None:
 
 def test_a_sign_the_font_lacks_is_refused_by_its_code(house: House) -> None:
     with pytest.raises(Rejected, match=r"U\+1F600") as refused:
-        house.signer.sign_pdf(make_pdf(), PdfOptions(text="tốt 😀"), CLIENT)
+        sign_pdf(house.signer, make_pdf(), PdfOptions(text="tốt 😀"), CLIENT)
     assert refused.value.violations[0].field == "text"
 
 
 def test_text_that_cannot_fit_is_refused_as_rectangle(house: House) -> None:
     with pytest.raises(Rejected) as refused:
-        house.signer.sign_pdf(make_pdf(), PdfOptions(text="dài " * 200, rectangle="10,10,60,40"), CLIENT)
+        sign_pdf(house.signer, make_pdf(), PdfOptions(text="dài " * 200, rectangle="10,10,60,40"), CLIENT)
     assert refused.value.violations[0].field == "rectangle"
 
 
 def test_a_missing_font_is_an_outage(house: House) -> None:
-    signer = Signer(database=house.database, keys=house.keys, now=house.now, stamp=house.tsa.stamp, font=Path("/nowhere.ttf"))
+    signer = house.signer_with(house.tsa.stamp, font=Path("/nowhere.ttf"))
     with pytest.raises(Unavailable, match="font"):
-        signer.sign_pdf(make_pdf(), PdfOptions(page=1), CLIENT)
+        sign_pdf(signer, make_pdf(), PdfOptions(page=1), CLIENT)

@@ -110,7 +110,7 @@ def test_a_body_cut_off_in_the_middle_leaves_nothing_behind(service: Service) ->
 def test_more_than_the_limit_is_refused_while_it_is_being_read(new_service: Instances) -> None:
     service = new_service.make()
     with (service.home / "condau.toml").open("a") as config:
-        config.write("\n[server]\nbody_limit = 100000\n")
+        config.write("\n[server]\nbody_limit = 100000\ndocument_limit = 100000\n")
     service.start()
     answer = service.request("POST", "/v1/signatures/pdf", SAMPLE_PDF + b" " * 100_000, key="client", kind="application/pdf")
     assert answer.status == 413

@@ -134,12 +134,20 @@ def test_a_signature_does_not_lean_on_a_timestamp_that_did_not_pass(pki: Pki, co
 
 
 def test_the_chain_counts_at_the_moment_of_the_timestamp(pki: Pki) -> None:
-    """An authority's certificate that has expired since does not spoil it; one that had expired then does."""
+    """One that has expired since proves nothing by itself any more, unless something shows that the timestamp existed before."""
     tsa = pki.issue("TSA", key=KEY, usages=(STAMPING,), not_after=NOW - DAY)
     trust = pki.trust(at=NOW - 3 * DAY, hours=48)
     context = Context(trust=trust, now=NOW)
-    assert verdict(token(pki, tsa, at=-2 * DAY), context).indication is Indication.TOTAL_PASSED
+    made = token(pki, tsa, at=-2 * DAY)
+    archived = verify_timestamp(made, [DATA], context, kind="document", existed_at=NOW - 1.5 * DAY)
+    assert archived.indication is Indication.TOTAL_PASSED
+    assert verdict(made, context).sub_indication is SubIndication.OUT_OF_BOUNDS_NO_POE
     assert verdict(token(pki, tsa), context).sub_indication is SubIndication.OUT_OF_BOUNDS_NO_POE
+
+
+def test_a_timestamp_from_after_the_one_over_it_is_out_of_order(pki: Pki, context: Context) -> None:
+    found = verify_timestamp(token(pki), [DATA], context, kind="document", existed_at=NOW - 2 * HOUR)
+    assert found.sub_indication is SubIndication.TIMESTAMP_ORDER_FAILURE
 
 
 @pytest.mark.parametrize(

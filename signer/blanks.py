@@ -1,0 +1,156 @@
+"""Number and date in the blanks that were left for them: “Số: …/UBND-VP” and “…, ngày … tháng … năm …” (cells 3 and 4).
+
+What is printed there already is not written again; what contradicts it is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from core.errors import Rejected
+from signer.page_text import Glyph, PageText, Span
+from signer.stamps import Box, TextRun, text_width
+
+_NUMBER_WINDOW: Final = (0.0, 0.04, 0.55, 0.40)
+_DATE_WINDOW: Final = (0.35, 0.04, 1.0, 0.40)
+_GAP: Final = 2.0
+_OPEN_END: Final = 110.0
+"""In points: how much is taken for a blank that nothing ends."""
+_COLUMN: Final = 60.0
+"""In points: what stands further right belongs to another column."""
+_SMALLEST: Final = 8.0
+_FILLERS: Final = " .…_·-"
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What is still to be written on page 1: pieces of text in their places, as the page is shown."""
+
+    runs: tuple[TextRun, ...]
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class _Blank:
+    """Room on a line: from x0 to x1, on the base line y."""
+
+    x0: float
+    x1: float
+    y: float
+
+
+def write_number(text: PageText, number: str, *, font: Path, size: float) -> Writing | None:
+    """The number in the blank behind “Số:”; no runs when it is printed there, None when no such blank is found.
+
+    Raises Rejected("number", …) when another one is printed there, or another symbol behind the blank.
+    """
+    for label in text.find("Số"):
+        run = text.run_of(label)
+        if label.first != run.first or not text.within(label, _NUMBER_WINDOW):
+            continue
+        line = [glyph for glyph in _column(label, text.right_of(label)) if glyph.box[0] < text.size[0] * _NUMBER_WINDOW[2]]
+        if line and line[0].text == ":":
+            return _number_behind(line[0], line[1:], number, font=font, size=size)
+    return None
+
+
+def write_date(text: PageText, day: date, *, font: Path, size: float) -> Writing | None:
+    """Day, month and year in their blanks; no runs when all are printed, None when “ngày … tháng … năm” is not found.
+
+    Raises Rejected("issued_on", …) when another date is printed there.
+    """
+    for label in text.find("ngày"):
+        if not text.within(label, _DATE_WINDOW):
+            continue
+        line = PageText(text.number, text.size, text.right_of(label))
+        month, year = line.find("tháng"), line.find("năm")
+        if month and year and month[0].last < year[0].first:
+            return _date_behind(label, month[0], year[0], line, day, font=font, size=size)
+    return None
+
+
+def two_digits(number: int, *, below: int = 10) -> str:
+    """How days below 10 and months below 3 are written in documents (Nghị định 30/2020/NĐ-CP, Phụ lục I): with a nought."""
+    return f"{number:02}" if number < below else str(number)
+
+
+def _number_behind(colon: Glyph, line: list[Glyph], number: str, *, font: Path, size: float) -> Writing:
+    given = _plain(number)
+    printed = _plain("".join(glyph.text for glyph in line)).strip(_FILLERS)
+    digits, slash, symbol = printed.partition("/")
+    digits = digits.strip(_FILLERS)
+    if digits:
+        if given not in {printed, digits}:
+            raise Rejected("number", f"the document has a number already, {printed}, and it is not {given}: leave the number out")
+        return Writing((), colon.box)
+    if slash and "/" in given and given.partition("/")[2] != symbol:
+        raise Rejected(
+            "number", f"the document's symbol is printed as /{symbol}, and the number given is {given}: one of them is wrong"
+        )
+    end = next((glyph.box[0] for glyph in line if glyph.text == "/"), None)
+    written = given.partition("/")[0] if slash else given
+    blank = _Blank(colon.box[2] + _GAP, colon.box[2] + _OPEN_END if end is None else end, colon.base)
+    return _writing([_fit(blank, written, "number", font=font, size=size, centred=end is not None)], font)
+
+
+def _date_behind(label: Span, month: Span, year: Span, line: PageText, day: date, *, font: Path, size: float) -> Writing:
+    before, middle = line.glyphs[: month.first], line.glyphs[month.last + 1 : year.first]
+    behind = _column(year, line.glyphs[year.last + 1 :])
+    end = next((glyph.box[0] for glyph in behind if glyph.text not in _FILLERS and not glyph.text.isdigit()), year.box[2] + 40)
+    parts = (
+        (before, day.day, two_digits(day.day), _Blank(label.box[2], month.box[0], label.base)),
+        (middle, day.month, two_digits(day.month, below=3), _Blank(month.box[2], year.box[0], label.base)),
+        (behind, day.year, str(day.year), _Blank(year.box[2] + _GAP, end, label.base)),
+    )
+    runs = []
+    for at, (glyphs, value, written, blank) in enumerate(parts):
+        printed = "".join(glyph.text for glyph in glyphs if glyph.text.isdigit())
+        if not printed:
+            runs.append(_fit(blank, written, "issued_on", font=font, size=size, centred=at < 2))
+        elif int(printed) != value:
+            raise Rejected("issued_on", f"the document has {printed} printed where {value} would go: give the date it has, or none")
+    return _writing(runs, font) if runs else Writing((), label.box)
+
+
+def _fit(blank: _Blank, text: str, field: str, *, font: Path, size: float, centred: bool) -> TextRun:
+    room = blank.x1 - blank.x0
+    while (width := text_width(text, font, size)) > room and size > _SMALLEST:
+        size -= 0.5
+    if width > room:
+        raise Rejected(field, f"{text} does not fit into the blank left for it: give {_RECTANGLES[field]}, or leave more room")
+    return TextRun(text, blank.x0 + ((room - width) / 2 if centred else 0), blank.y, font, size)
+
+
+_RECTANGLES: Final = {"number": "number_rectangle", "issued_on": "date_rectangle"}
+
+
+def _writing(runs: list[TextRun], font: Path) -> Writing:
+    right = max(run.x + text_width(run.text, font, run.size) for run in runs)
+    size, base = max(run.size for run in runs), runs[0].y
+    return Writing(tuple(runs), (min(run.x for run in runs), base - 0.3 * size, right, base + size))
+
+
+def _column(label: Span, glyphs: Sequence[Glyph]) -> list[Glyph]:
+    """Those glyphs that follow ``label`` without a jump to another column."""
+    return list(_until_gap(label.box[2], glyphs))
+
+
+def _until_gap(edge: float, glyphs: Sequence[Glyph]) -> Iterator[Glyph]:
+    started = False
+    for glyph in glyphs:
+        if started and glyph.box[0] - edge > _COLUMN:
+            return
+        started = started or glyph.text != ":"
+        edge = glyph.box[2]
+        yield glyph
+
+
+def _plain(text: str) -> str:
+    """In composed form without spaces, to compare numbers by."""
+    return re.sub(r"\s+", "", unicodedata.normalize("NFC", text))

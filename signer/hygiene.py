@@ -1,0 +1,93 @@
+"""What is in a PDF that could change its looks after it is signed, and whether it bears a secrecy mark: a report, never an error.
+
+Every object the file lists is looked at once, within a bound of objects, depth and time; what was not seen is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from core.content import Content
+from core.errors import Malformed
+from core.settings import HygieneConfig
+from signer.hygiene_findings import Finding, Group, build_finding
+from signer.hygiene_walk import Walk, walk
+from signer.page_text import PageText, read_text
+from signer.pdf_place import View, view_of
+from signer.pdf_update import reading
+from signer.secrecy import Mark, Piece, find_marks, find_marks_in_metadata
+from signer.shadows import find_shadows
+
+TextSeen = Literal["read", "none", "unreadable"]
+_MOST_PAGES: Final = 200
+_A4: Final = View((0.0, 0.0, 595.0, 842.0), 0)
+_TOP: Final = 0.55
+"""The part of a page, from its top, in which a secrecy mark stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class HygieneReport:
+    """What a look at a document gave."""
+
+    findings: tuple[Finding, ...]
+    secrecy: tuple[Mark, ...]
+    text_seen: TextSeen
+    """``none``: its pages hold no text (a scan), so that nobody can tell a secrecy mark; ``unreadable``: they cannot be read."""
+    complete: bool
+    """False: it has more objects or pages than were looked at."""
+    pages: int
+
+    def refused(self, config: HygieneConfig) -> list[Finding]:
+        """The findings that stand against an official signature under this policy."""
+        groups: set[Group] = {group for group in Group if getattr(config, group.value) == "refuse"}
+        return [finding for finding in self.findings if finding.group in groups and finding.severity != "info"]
+
+
+def scan(document: Content, *, password: str | None = None) -> HygieneReport:
+    """The report on a PDF. Raises Malformed for what is no readable PDF, Rejected(``password``) where it is locked."""
+    seen = walk(document, password)
+    texts = _read_text(document, password, seen)
+    findings = list(dict.fromkeys([*seen.findings, *find_shadows(document, seen, texts)]))
+    complete = seen.complete and len(texts) >= len(seen.pages)
+    if not complete:
+        findings.append(build_finding("NOT_ALL_SEEN"))
+    return HygieneReport(
+        findings=tuple(findings),
+        secrecy=tuple(_find_secrecy(texts, seen)),
+        text_seen=_text_seen(texts),
+        complete=complete,
+        pages=len(seen.pages),
+    )
+
+
+def _read_text(document: Content, password: str | None, seen: Walk) -> list[PageText]:
+    def view(number: int) -> View:
+        try:
+            with reading():
+                return view_of(seen.pages[number - 1])
+        except (Malformed, IndexError):
+            return _A4  # PDFium reads a page tree that we do not: the page's own size is not known
+
+    return list(read_text(document, password, view, first=1, last=0, most=_MOST_PAGES))
+
+
+def _text_seen(texts: list[PageText]) -> TextSeen:
+    if not texts:
+        return "unreadable"
+    return "read" if any(page.glyphs for page in texts) else "none"
+
+
+def _find_secrecy(texts: list[PageText], seen: Walk) -> Iterator[Mark]:
+    yield from find_marks(_top_pieces(texts))
+    for name, value in seen.metadata:
+        yield from find_marks_in_metadata(name, value)
+
+
+def _top_pieces(texts: list[PageText]) -> Iterator[Piece]:
+    """What stands in the upper part of each page, and everything on the first."""
+    for page in texts:
+        for run in page.runs:
+            if page.number == 1 or run.box[1] >= page.size[1] * (1 - _TOP):
+                yield Piece(run.text, f"trang/page {page.number}")

@@ -1,0 +1,213 @@
+"""Looking at every object of a PDF once: what it does, what it refers to, and what nothing refers to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pyhanko.pdf_utils import generic
+from pyhanko.pdf_utils.crypt import AuthStatus
+from pyhanko.pdf_utils.decode_limits import DecodeLimits, DocumentDecodeBudget
+from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, StreamObject
+
+from core.content import Content
+from core.errors import Malformed, Rejected
+from core.pdf import Reader
+from signer.hygiene_findings import Finding, build_finding
+from signer.pdf_update import entry, reading
+
+Number = tuple[int, int]
+MOST_OBJECTS: Final = 200_000
+SECONDS: Final = 10.0
+_DEPTH: Final = 60
+_DECODED: Final = 64 << 20
+_SENDS: Final = ("/SubmitForm", "/ImportData")
+
+
+@dataclass(slots=True)
+class Walk:
+    """What was seen on the way."""
+
+    reader: Reader
+    leads_to: dict[Number, set[Number]] = field(default_factory=dict)
+    """Which objects each object names."""
+    kinds: dict[Number, str] = field(default_factory=dict)
+    """``/Catalog``, ``/Page``, ``/Form`` of those that are one."""
+    codes: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Findings, each with the objects it is in, in the order they were met."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    complete: bool = True
+    pages: tuple[DictionaryObject, ...] = ()
+    """In their order; where the page tree is broken, those that can be reached."""
+
+    def note(self, code: str, number: Number | None) -> None:
+        """Remember that an object shows ``code``."""
+        self.codes.setdefault(code, {})
+        if number is not None:
+            self.codes[code][f"{number[0]} {number[1]}"] = None
+
+    @property
+    def findings(self) -> Iterator[Finding]:
+        """One for each code."""
+        for code, objects in self.codes.items():
+            yield build_finding(code, tuple(objects))
+
+    def reached(self) -> set[Number]:
+        """The objects something leads to, from the trailer on."""
+        found: set[Number] = set()
+        waiting = list(self.leads_to.get(_TRAILER, ()))
+        while waiting:
+            number = waiting.pop()
+            if number not in found:
+                found.add(number)
+                waiting += self.leads_to.get(number, ())
+        return found
+
+
+_TRAILER: Final = (0, -1)
+
+
+def walk(document: Content, password: str | None) -> Walk:
+    """Look at every object the file lists. Raises Malformed, or Rejected(``password``) where it is locked."""
+    with reading():
+        limits = DecodeLimits(document_budget=DocumentDecodeBudget(base_allowance=_DECODED, max_ratio=5))
+        reader = Reader(document.stream(), strict=False, decode_limits=limits)
+        if reader.encrypted and reader.decrypt(password or "").status is AuthStatus.FAILED:
+            raise Rejected("password", "the PDF is encrypted: give its password")
+        seen = Walk(reader)
+        _look(seen, reader.trailer_view, _TRAILER)
+        _look_at_objects(seen)
+        _look_at_root(seen)
+        seen.metadata = tuple(_metadata(reader))
+        seen.pages = tuple(_pages(reader.root))
+    return seen
+
+
+def _look_at_objects(seen: Walk) -> None:
+    ends = time.monotonic() + SECONDS
+    for count, number in enumerate(_listed(seen.reader)):
+        if count >= MOST_OBJECTS or time.monotonic() > ends:
+            seen.complete = False
+            return
+        value = _fetch(seen, number)
+        if value is not None:
+            _look(seen, value, number)
+
+
+def _listed(reader: Reader) -> Iterator[Number]:
+    """The objects of all revisions, each once."""
+    met: set[Number] = set()
+    for revision in range(reader.xrefs.total_revisions):
+        for reference in reader.xrefs.explicit_refs_in_revision(revision):
+            number = (reference.idnum, reference.generation)
+            if number not in met:
+                met.add(number)
+                yield number
+
+
+def _fetch(seen: Walk, number: Number) -> Any:
+    """The object as it is now; None for one that is free or cannot be read, which is told."""
+    try:
+        with reading():
+            return seen.reader.get_object(generic.Reference(*number, pdf=seen.reader))  # type: ignore[no-untyped-call]
+    except Malformed:
+        seen.complete = False
+        return None
+
+
+def _look(seen: Walk, value: Any, number: Number) -> None:
+    """Walk through one object's direct values."""
+    refers = seen.leads_to.setdefault(number, set())
+    waiting = [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, IndirectObject):
+            refers.add((item.idnum, item.generation))
+        elif depth > _DEPTH:
+            seen.complete = False
+        elif isinstance(item, DictionaryObject):
+            _look_at_dictionary(seen, item, number)
+            waiting += [(item.raw_get(key), depth + 1) for key in item]
+        elif isinstance(item, ArrayObject):
+            waiting += [(item.raw_get(place), depth + 1) for place in range(len(item))]
+
+
+def _look_at_dictionary(seen: Walk, item: DictionaryObject, number: Number) -> None:
+    action, kind, subtype = _name(item, "/S"), _name(item, "/Type"), _name(item, "/Subtype")
+    if action == "/JavaScript" or (action == "/Rendition" and "/JS" in item) or ("/JavaScript" in item and number != _TRAILER):
+        seen.note("JAVASCRIPT", number)
+    if action == "/Launch":
+        seen.note("LAUNCH", number)
+    if action in _SENDS:
+        seen.note("SENDS_OR_LOADS_DATA", number)
+    if action in ("/GoToR", "/GoToE"):
+        seen.note("GOES_TO_FILE", number)
+    if isinstance(item, StreamObject) and "/F" in item and kind != "/EmbeddedFile":
+        seen.note("EXTERNAL_STREAM", number)
+    if subtype == "/Form":
+        seen.kinds[number] = "/Form"
+        if "/Ref" in item:
+            seen.note("REFERENCE_XOBJECT", number)
+    if kind in ("/Catalog", "/Page"):
+        seen.kinds[number] = kind
+
+
+def _look_at_root(seen: Walk) -> None:
+    """What only the catalog in force can say: forms and layers."""
+    form = entry(seen.reader.root, "/AcroForm")
+    if isinstance(form, DictionaryObject) and "/XFA" in form:
+        seen.note("XFA", _number(form))
+    layers = entry(seen.reader.root, "/OCProperties")
+    if not isinstance(layers, DictionaryObject):
+        return
+    groups = entry(layers, "/OCGs")
+    default = entry(layers, "/D")
+    hidden = entry(default, "/OFF")
+    shown = entry(default, "/ON")
+    off_unless_named = entry(default, "/BaseState") == "/OFF"
+    count = len(groups) if isinstance(groups, ArrayObject) else 0
+    named = len(shown) if isinstance(shown, ArrayObject) else 0
+    if (isinstance(hidden, ArrayObject) and len(hidden)) or (off_unless_named and named < count):
+        seen.note("HIDDEN_LAYER", _number(layers))
+    by_circumstance = entry(default, "/AS")
+    if isinstance(by_circumstance, ArrayObject) and len(by_circumstance):
+        seen.note("LAYER_BY_CIRCUMSTANCE", _number(layers))
+    if count and not {"HIDDEN_LAYER", "LAYER_BY_CIRCUMSTANCE"} & seen.codes.keys():
+        seen.note("LAYERS", _number(layers))
+
+
+def _metadata(reader: Reader) -> Iterator[tuple[str, str]]:
+    info = entry(reader.trailer_view, "/Info")
+    for key in info if isinstance(info, DictionaryObject) else ():
+        value = entry(info, key)
+        if isinstance(value, str) and value:
+            yield str(key).lstrip("/").lower(), str(value)[:2000]
+
+
+def _pages(root: DictionaryObject) -> Iterator[DictionaryObject]:
+    """The leaves of the page tree; its own count is not believed."""
+    waiting, met = [(root.raw_get("/Pages"), 0)], set()
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, IndirectObject):
+            if (item.idnum, item.generation) in met:
+                continue
+            met.add((item.idnum, item.generation))
+            item = item.get_object()
+        kids = entry(item, "/Kids")
+        if isinstance(kids, ArrayObject) and depth <= _DEPTH:
+            waiting += [(kids.raw_get(place), depth + 1) for place in reversed(range(len(kids)))]
+        elif isinstance(item, DictionaryObject):
+            yield item
+
+
+def _name(item: DictionaryObject, key: str) -> str:
+    value = item.raw_get(key) if key in item else None
+    return str(value) if isinstance(value, generic.NameObject) else ""
+
+
+def _number(item: DictionaryObject) -> Number | None:
+    reference = item.container_ref
+    return (reference.idnum, reference.generation) if isinstance(reference, generic.Reference) else None

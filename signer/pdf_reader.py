@@ -1,0 +1,169 @@
+"""Reading a PDF that may be large or hostile: what one document may take of time and memory ends here."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, BinaryIO, Final, cast
+
+from pyhanko.pdf_utils import generic
+from pyhanko.pdf_utils.decode_limits import (
+    DEFAULT_PURPOSE_LIMITS,
+    DecodeContext,
+    DecodeLimits,
+    DecodePurpose,
+    DocumentDecodeBudget,
+    StreamDecodeLimits,
+)
+from pyhanko.pdf_utils.misc import PdfReadError, PdfStreamError
+from pyhanko.pdf_utils.reader import _read_header_version
+from pyhanko.pdf_utils.xref import XRefCache, XRefSection
+
+from core.content import Content
+from core.errors import Malformed
+from core.pdf import Reader
+from signer.pdf_xref import Builder, Section
+
+SECONDS: Final = 10.0
+"""Of processor time that reading one document may take; a sound one takes milliseconds."""
+_MIB: Final = 1 << 20
+_LARGEST_READ: Final = 32 * _MIB
+"""Bytes of one stream or table that are taken into memory; only pictures are larger, and those are not looked at."""
+_BUFFER: Final = 1 << 16
+_LAST: Final = 1100
+"""Bytes in which the end of a file is looked for; ISO 32000-1 lets readers look in 1024."""
+_END: Final = re.compile(rb"startxref\s*+(\d{1,12}+)\s++%%EOF")
+_STRUCTURE: Final = StreamDecodeLimits(max_ratio=1100, ratio_floor=4 * _MIB, max_output_size=_LARGEST_READ)
+_LIMITS: Final = DecodeLimits(
+    per_stream=_STRUCTURE,
+    per_purpose={**DEFAULT_PURPOSE_LIMITS, DecodePurpose.OBJECT_STREAM: _STRUCTURE, DecodePurpose.XREF_STREAM: _STRUCTURE},
+    document_budget=DocumentDecodeBudget(base_allowance=64 * _MIB, max_ratio=0),
+)
+
+
+class Allowance:
+    """The processor time of this thread that is left for a document."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._end = time.thread_time() + seconds
+
+    def check(self) -> None:
+        """Raises Malformed when it is used up."""
+        if time.thread_time() > self._end:
+            raise Malformed("document", "this PDF takes too long to read: print it to a new PDF and send that")
+
+
+class _Source(io.RawIOBase):
+    """A document as pyHanko reads it. It reads byte by byte, so whatever it does comes by here once every 64 KiB."""
+
+    def __init__(self, content: Content, allowance: Allowance) -> None:
+        self._content = content
+        self._allowance = allowance
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._content.size}[whence]
+        if start + offset < 0:
+            raise ValueError("before the beginning")
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._allowance.check()
+        view = memoryview(buffer).cast("B")
+        if len(view) > _LARGEST_READ:
+            raise Malformed("document", "this PDF cannot be read: what should be small in it is larger than 32 MiB")
+        data = next(self._content.chunks(self._at, self._at + len(view)), b"")
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+class BoundedReader(Reader):
+    """A lenient reader whose time and memory are bounded whatever the file says, and small whatever its size.
+
+    ``earlier``: a reader of the same document before its last revisions came, whose cross-reference sections are not read again.
+    """
+
+    def __init__(self, document: Content, earlier: BoundedReader | None = None) -> None:
+        # in place of pyHanko's own __init__, which would unpack the whole cross-reference table
+        self.allowance = Allowance()
+        self.stream = self._open(document)
+        self.strict = False
+        self.resolved_objects: dict[tuple[int, int], generic.PdfObject] = {}
+        self._security_handler = None
+        self._decode_context = DecodeContext(_LIMITS, input_size=document.size)
+        self._input_version = None
+        self._historical_resolver_cache = {}
+        self._embedded_signatures = None
+        self._object_streams: dict[int, tuple[Content, dict[int, int]]] = {}
+        self._header_version = _read_header_version(self.stream)
+        self.last_startxref = _find_startxref(document)
+        self.sections_from: int = self.last_startxref
+        """Where the newest of ``sections`` is found."""
+        known = () if earlier is None else earlier.sections
+        builder = Builder(self, self.stream, self.sections_from, known, None if earlier is None else earlier.sections_from)
+        self.sections: Sequence[XRefSection] = builder.read_xrefs()  # type: ignore[no-untyped-call]  # pyHanko states no types for it
+        self.xrefs = XRefCache(self, list(self.sections))
+        self.trailer = builder.trailer
+        self.has_xref_stream = builder.has_xref_stream
+
+    @property
+    def highest_number(self) -> int:
+        """The highest object number any section has room for."""
+        return max((_highest(section) for section in self.sections), default=0)
+
+    def _open(self, content: Content) -> BinaryIO:
+        return cast("BinaryIO", io.BufferedReader(_Source(content, self.allowance), _BUFFER))
+
+    def _get_object_from_stream(self, idnum: int, stmnum: int, idx: int) -> Any:  # noqa: ARG002 - pyHanko's signature
+        """An object out of an object stream (ISO 32000-1, 7.5.7), whose index is read once and not for each object."""
+        if stmnum not in self._object_streams:
+            self._object_streams[stmnum] = self._read_object_stream(stmnum)
+        content, offsets = self._object_streams[stmnum]
+        if idnum not in offsets:
+            return generic.NullObject()
+        stream = self._open(content)
+        stream.seek(offsets[idnum])
+        try:
+            return generic.read_object(stream, generic.Reference(idnum, 0, self))
+        except (PdfReadError, PdfStreamError):
+            return generic.NullObject()  # an object that cannot be read is none: as all readers have it
+
+    def _read_object_stream(self, number: int) -> tuple[Content, dict[int, int]]:
+        stream = generic.Reference(number, 0, self).get_object()
+        if not isinstance(stream, generic.StreamObject) or stream.get("/Type") != "/ObjStm":
+            raise PdfReadError(f"object {number} is no object stream")
+        data = stream.read_data(DecodePurpose.OBJECT_STREAM)
+        first, count = int(stream["/First"]), int(stream["/N"])
+        numbers = data[: max(0, first)].split(maxsplit=2 * max(0, count))[: 2 * max(0, count)]
+        offsets: dict[int, int] = {}
+        for key, offset in zip(numbers[::2], numbers[1::2], strict=False):
+            if key.isdigit() and offset.isdigit():
+                offsets.setdefault(int(key), first + int(offset))
+        self.allowance.check()
+        return Content.of(data), offsets
+
+
+def _find_startxref(document: Content) -> int:
+    """Where the file says that its newest cross-reference section is (ISO 32000-1, 7.5.5)."""
+    found: list[bytes] = _END.findall(document.read(max(0, document.size - _LAST), document.size))
+    if not found:
+        raise PdfReadError("it does not end with startxref and %%EOF")
+    return int(found[-1])
+
+
+def _highest(section: XRefSection) -> int:
+    data = section.xref_data
+    return data.highest if isinstance(data, Section) else max((number for number, _ in data.explicit_refs_in_revision), default=0)

@@ -1,0 +1,154 @@
+"""Where a mark goes on the page: the rules of Phụ lục I, carried out by what stands there.
+
+Every rule gives a page and a box as the page is shown, in points from its lower left corner, or None where it finds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from signer.layout import Layout, SignedField
+from signer.looks import POINTS, CornerPlace, FreePlace, SignaturePlace, TextPlace
+from signer.page_text import PageText, Span
+from signer.stamps import Box
+
+Size = tuple[float, float]
+Spot = tuple[int, Box]
+
+_NAME_WINDOW: Final = (0.45, 0.50, 0.97, 0.98)
+"""Cell 7b, a little wider."""
+_RANK_LETTERS: Final = 25
+"""What may stand before the name on its line: a rank or a degree."""
+_TITLE_WITHIN: Final = 200.0
+"""In points above the name."""
+_GAP: Final = 3.0
+_CLEAR: Final = 5.0
+"""In points: how far from print a free place is."""
+_STEP: Final = 3 * POINTS
+_LEADER: Final = "Person"
+_NOT_LEADERS: Final = ("Initial", "Seal", "Number", "Date", "Appendix", "Copy", "Incoming", "Comment", "Portal", "Qr")
+"""Fields of ours that are certainly not a leader's signature."""
+_HEAD: Final = 0.25
+"""Of the page's height from its top: no leader signs there."""
+
+
+def at_name(layout: Layout, name: str, size: Size, page: int | None) -> Spot | None:
+    """``NamePlace``: the middle between title and printed name, in the middle of the name."""
+    for text in _texts(layout, page):
+        named = [span for span in text.find(name) if _stands_alone(text, span)]
+        if not named:
+            continue
+        span = max(named, key=lambda found: (text.within(found, _NAME_WINDOW), -found.base))
+        width, height = size
+        above = _title_above(text, span)
+        top = span.box[3]
+        middle = top + _GAP + height / 2 if above is None else (top + above.box[1]) / 2
+        centre = (span.box[0] + span.box[2]) / 2
+        box = centre - width / 2, middle - height / 2, centre + width / 2, middle + height / 2
+        return text.number, _moved_inside(box, text.size)
+    return None
+
+
+def leader_of(layout: Layout) -> SignedField | None:
+    """The leader's signature as it shows: the last one of ours, else the last that stands where a leader signs."""
+    fields = layout.signatures
+    ours = [field for field in fields if field.name.startswith(_LEADER)]
+    if ours:
+        return ours[-1]
+    others = [field for field in fields if not field.name.startswith(_NOT_LEADERS) and not _in_head(layout, field)]
+    return others[-1] if others else None
+
+
+def at_signature(rule: SignaturePlace, leader: Spot, size: Size) -> Spot:
+    """``SignaturePlace``: over the left part of the leader's picture, the middles on one height."""
+    page, (x0, y0, x1, y1) = leader
+    right, middle = x0 + (x1 - x0) * rule.overlap, (y0 + y1) / 2
+    return page, (right - size[0], middle - size[1] / 2, right, middle + size[1] / 2)
+
+
+def at_text(layout: Layout, rule: TextPlace, size: Size, page: int | None) -> Spot | None:
+    """``TextPlace``: right of the last such text, on its height."""
+    texts = list(_texts(layout, page))
+    for wanted in rule.find:
+        for text in texts:
+            spans = text.find(wanted)
+            if spans:
+                span = min(spans, key=lambda found: found.base)
+                left, middle = span.box[2] + _GAP, (span.box[1] + span.box[3]) / 2
+                box = left, middle - size[1] / 2, left + size[0], middle + size[1] / 2
+                return text.number, _moved_inside(box, text.size)
+    return None
+
+
+def at_corner(layout: Layout, rule: CornerPlace, size: Size, page: int | None) -> Spot:
+    """``CornerPlace``: moved on towards the page's middle while a signature stands there already."""
+    number = page or (1 if rule.page == "first" else layout.last_page)
+    width, height = layout.view(number).size
+    x, y = rule.x * POINTS, rule.y * POINTS
+    top, right = rule.corner.startswith("top"), rule.corner.endswith("right")
+    left = width - x - size[0] if right else x
+    bottom = height - y - size[1] if top else y
+    taken = [field.box for field in layout.signatures if field.page == number]
+    while (hit := _first_hit((left, bottom, left + size[0], bottom + size[1]), taken)) is not None:
+        bottom = hit[1] - _GAP - size[1] if top else hit[3] + _GAP
+        taken.remove(hit)
+    return number, (left, bottom, left + size[0], bottom + size[1])
+
+
+def at_free(layout: Layout, rule: FreePlace, size: Size, page: int | None) -> Spot | None:
+    """``FreePlace``: the place nearest to the window's top left corner where nothing is printed."""
+    text = layout.text(page or 1)
+    width, height = text.size
+    x0, y1 = rule.window[0] * width, (1 - rule.window[1]) * height
+    across = int(((rule.window[2] - rule.window[0]) * width - size[0]) // _STEP)
+    down = int(((rule.window[3] - rule.window[1]) * height - size[1]) // _STEP)
+    taken = [run.box for run in text.runs] + [field.box for field in layout.signatures if field.page == text.number]
+    tries = sorted(((i, j) for i in range(across + 1) for j in range(down + 1)), key=lambda step: step[0] ** 2 + step[1] ** 2)
+    for i, j in tries:
+        left, top = x0 + i * _STEP, y1 - j * _STEP
+        box = left, top - size[1], left + size[0], top
+        if _first_hit(box, taken, _CLEAR) is None:
+            return text.number, box
+    return None
+
+
+def in_rectangle(rectangle: Box, page: int | None, size: Size) -> Spot:
+    """In the middle of a rectangle the caller gave, at its own size."""
+    x, y = (rectangle[0] + rectangle[2]) / 2, (rectangle[1] + rectangle[3]) / 2
+    return page or 1, (x - size[0] / 2, y - size[1] / 2, x + size[0] / 2, y + size[1] / 2)
+
+
+def _texts(layout: Layout, page: int | None) -> Iterable[PageText]:
+    return layout.texts_from_the_end() if page is None else (layout.text(page),)
+
+
+def _stands_alone(text: PageText, span: Span) -> bool:
+    """Whether the name ends its piece of text, with no more than a rank before it: it is a signature's, not a sentence's."""
+    run = text.run_of(span)
+    return run.last == span.last and span.first - run.first <= _RANK_LETTERS
+
+
+def _title_above(text: PageText, name: Span) -> Span | None:
+    centre = (name.box[0] + name.box[2]) / 2
+    above = [
+        run for run in text.runs if run.box[0] <= centre <= run.box[2] and name.box[3] < run.box[1] < name.box[3] + _TITLE_WITHIN
+    ]
+    return min(above, key=lambda run: run.box[1], default=None)
+
+
+def _in_head(layout: Layout, field: SignedField) -> bool:
+    return (field.box[1] + field.box[3]) / 2 > layout.view(field.page).size[1] * (1 - _HEAD)
+
+
+def _moved_inside(box: Box, size: Size) -> Box:
+    """The box moved as little as puts it on the page."""
+    across = max(0.0, -box[0]) - max(0.0, box[2] - size[0])
+    up = max(0.0, -box[1]) - max(0.0, box[3] - size[1])
+    return box[0] + across, box[1] + up, box[2] + across, box[3] + up
+
+
+def _first_hit(box: Box, taken: Sequence[Box], gap: float = _GAP / 2) -> Box | None:
+    """The first of ``taken`` that comes within ``gap`` of the box."""
+    x0, y0, x1, y1 = box
+    return next((one for one in taken if x1 + gap > one[0] and one[2] + gap > x0 and y1 + gap > one[1] and one[3] + gap > y0), None)

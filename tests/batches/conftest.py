@@ -1,0 +1,130 @@
+"""A house that signs in batches."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import falcon
+import pytest
+import sqlalchemy as sa
+from falcon import testing
+
+from batches.http import BatchCancellation, BatchCollection, BatchDetail, BatchItemDocument, BatchItems
+from batches.service import Batches
+from batches.spool import BatchSpool
+from batches.work import BatchWorker
+from core.db import Database, sqlite_url
+from core.settings import ActivationConfig, BatchesConfig, Config, TsaConfig
+from pki.ca import CertificateAuthority
+from registry.models import ApiClient
+from registry.registry import key_digest
+from signer.digests import DigestSigner
+from tests.conftest import Clock
+from tests.postgresql import Cluster
+from tests.signer.house import CLIENT, House, build_house
+from tests.software_keys import SoftwareKeys
+from tsa.authority import TimestampAuthority
+from web import problems
+from web.access import ApiKeys, Shell
+from web.body import Spool
+
+KEY = {"Authorization": "Bearer a-key"}
+
+
+@dataclass
+class Office:
+    """The house with its batches, and a client of its API."""
+
+    house: House
+    clock: Clock
+    spool: Path
+    batches: Batches
+    new_worker: Callable[..., BatchWorker]
+    api: testing.TestClient
+
+    def post(self, files: list[tuple[str, bytes]], *, key: str | None = None, query: str = "level=B-B") -> testing.Result:
+        """A batch of these files; one named ``options`` goes before the next as its options."""
+        parts = []
+        for name, data in files:
+            said = 'name="options"' if name == "options" else f'name="file"; filename="{name}"'
+            parts.append(b"--b\r\nContent-Disposition: form-data; " + said.encode() + b"\r\n\r\n" + data + b"\r\n")
+        headers = {**KEY, "Content-Type": "multipart/form-data; boundary=b", **({"Idempotency-Key": key} if key else {})}
+        body = b"".join(parts) + b"--b--\r\n"
+        return self.api.simulate_post("/v1/signatures/batches", query_string=query, body=body, headers=headers)
+
+    def post_digests(self, body: dict[str, Any], *, activation: str | None = None, query: str = "level=B-B") -> testing.Result:
+        """A batch of digests."""
+        headers = {**KEY, **({"Condau-Activation": activation} if activation else {})}
+        return self.api.simulate_post("/v1/signatures/batches", query_string=query, json=body, headers=headers)
+
+    def get(self, path: str) -> testing.Result:
+        """Something of a batch."""
+        return self.api.simulate_get(f"/v1/signatures/batches/{path}", headers=KEY)
+
+    def folders(self) -> list[Path]:
+        """The folders in the spool."""
+        return sorted(self.spool.iterdir()) if self.spool.exists() else []
+
+
+@pytest.fixture(scope="module")
+def furnished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template: str) -> tuple[str, SoftwareKeys]:
+    """The URL of a database with the house in it, and the house's keys: made once, copied for each test."""
+    url, keys = copy_database(request, tmp_path_factory.mktemp("furnished"), template), SoftwareKeys()
+    database = Database(url)
+    build_house(database, keys, Clock(datetime.now(UTC).replace(microsecond=0)))
+    with database.write() as db:
+        db.execute(sa.update(ApiClient).where(ApiClient.name == CLIENT.name).values(key_sha256=key_digest("a-key")))
+    database.close()
+    return url, keys
+
+
+def copy_database(request: pytest.FixtureRequest, folder: Path, url: str) -> str:
+    """The URL of a copy of a database that nobody has open."""
+    if request.config.getoption("--database") == "sqlite":
+        shutil.copy(str(sa.make_url(url).database), folder / "condau.sqlite3")
+        return sqlite_url(folder / "condau.sqlite3")
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.create_database(url)
+
+
+@pytest.fixture
+def office(request: pytest.FixtureRequest, furnished: tuple[str, SoftwareKeys], clock: Clock, tmp_path: Path) -> Iterator[Office]:
+    """An office whose worker does not sleep."""
+    url, keys = furnished
+    database = Database(copy_database(request, tmp_path, url))
+    ca = CertificateAuthority(database=database, keys=keys, now=clock, config=Config(home=Path()))
+    tsa = TimestampAuthority(database=database, keys=keys, now=clock, config=TsaConfig())
+    house = House(database, keys, clock, ca, tsa)
+    house.signer = house.signer_with(tsa.stamp)
+    yield _office(house, clock, tmp_path)
+    database.close()
+
+
+def _office(house: House, clock: Clock, tmp_path: Path) -> Office:
+    database, keys = house.database, house.keys
+    spool = BatchSpool(tmp_path / "spool" / "batches")
+    digests = DigestSigner(
+        database=database, keys=keys, now=clock, stamp=house.tsa.stamp, levels=house.levels(), gates=house.gates()
+    )
+    config = BatchesConfig(bytes=1_000_000, keep_hours=24)
+    batches = Batches(database=database, now=clock, spool=spool, digests=digests, activation=ActivationConfig(), config=config)
+
+    def new_worker(**other: Any) -> BatchWorker:
+        parts = {"signer": house.signer, "digests": digests, "threads": 2, "lease": timedelta(seconds=20), "sleep": lambda _: None}
+        return BatchWorker(database=database, now=clock, spool=spool, **{**parts, **other})
+
+    shell = Shell(access=ApiKeys(database=database), body_limit=1_000_000, spool=Spool(tmp_path, 500_000))
+    app: Any = falcon.App(middleware=[shell])
+    problems.install(app)
+    one = "/v1/signatures/batches/{identifier:int}"
+    app.add_route("/v1/signatures/batches", BatchCollection(batches=batches, worker=new_worker()))
+    app.add_route(one, BatchDetail(batches=batches, worker=new_worker()))
+    app.add_route(f"{one}/items", BatchItems(batches=batches))
+    app.add_route(f"{one}/items/{{number:int}}/document", BatchItemDocument(batches=batches))
+    app.add_route(f"{one}/cancellation", BatchCancellation(batches=batches))
+    return Office(house, clock, tmp_path / "spool" / "batches", batches, new_worker, testing.TestClient(app))

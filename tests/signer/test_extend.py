@@ -1,0 +1,103 @@
+"""Extending signatures, renewing archive timestamps, and what our own verifier says of them years later."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from audit.log import SYSTEM
+from core.content import Content
+from core.errors import Conflict, Rejected
+from hsm.keys import KeySpec
+from notices.models import OutboxEvent
+from pki.profile import build_subject
+from signer.extend import ExtendOptions, ExtensionLevel
+from signer.options import PadesLevel, PdfOptions
+from signer.plan import DUE, PlanQuery
+from tests.conftest import Clock
+from tests.signer.house import CLIENT, House, sign_pdf
+from tests.signer.pdfs import make_pdf
+from tests.signer.test_levels import check_ltv, read_store
+from tests.verifier.authorities import Pki
+from tests.verifier.files import plain_pdf, sign
+from verifier.service import Verifier
+from verifier.verdict import Conclusion
+
+
+def extend(house: House, document: bytes, level: ExtensionLevel = "B-LTA") -> bytes:
+    extended = house.extender().extend(Content.of(document), ExtendOptions(level=level), CLIENT)
+    return extended.read(0, extended.size)
+
+
+def renew_services(house: House, generation: int) -> None:
+    """New certificates for time-stamping and OCSP: the old keys have served their time."""
+    for profile in ("tsa", "ocsp-responder"):
+        subject = build_subject(common_name=f"{profile} {generation}", organization="Cơ quan thử nghiệm", locality="Cà Mau")
+        house.ca.issue_service(profile=profile, subject=subject, issuer="issuing", spec=KeySpec.P_256, actor=SYSTEM)
+    house.tsa.units.forget()
+
+
+def judge(house: House, document: bytes) -> tuple[Conclusion, list[str | None]]:
+    """Our own verifier's word, and the level of each signature."""
+    report = Verifier(database=house.database, now=house.now).verify(document)
+    return report.conclusion, [one.level for one in report.signatures]
+
+
+@pytest.mark.parametrize("before", ["B-B", "B-T", "B-LT"])
+@pytest.mark.parametrize("after", ["B-LT", "B-LTA"])
+def test_a_signature_of_any_level_is_extended(house: House, before: PadesLevel, after: ExtensionLevel) -> None:
+    signed = sign_pdf(house.signer, make_pdf(), PdfOptions(level=before), CLIENT)
+    extended = extend(house, signed, after)
+    assert extended.startswith(signed)
+    assert judge(house, extended) == (Conclusion.VALID, [after])
+    check_ltv(read_store(extended), [house.identity().certificate, *house.tsa.signers()], house.root)
+
+
+def test_years_later_only_renewed_archives_are_valid(house: House, clock: Clock) -> None:
+    plain = sign_pdf(house.signer, make_pdf(), PdfOptions(level="B-T"), CLIENT)
+    archived = neglected = sign_pdf(house.signer, make_pdf(), PdfOptions(), CLIENT)
+    extend(house, plain)  # has the lists published that our verifier goes by
+    leaf, end = house.identity().certificate, house.tsa.signers()[0].not_valid_after_utc
+    clock.move(days=4 * 365)
+    assert clock() > leaf.not_valid_after_utc
+    assert judge(house, archived) == (Conclusion.VALID, ["B-LTA"])
+    renew_services(house, 2)
+    archived = extend(house, archived)
+    assert judge(house, archived) == (Conclusion.VALID, ["B-LTA"])
+    clock.at = end + timedelta(days=30)  # whoever stamped first has no valid certificate any more
+    assert judge(house, archived) == (Conclusion.VALID, ["B-LTA"])
+    assert judge(house, neglected)[0] is Conclusion.INDETERMINATE
+    assert judge(house, plain)[0] is Conclusion.INDETERMINATE
+
+
+def test_what_is_due_is_planned_told_once_and_done_with_by_renewal(house: House, clock: Clock) -> None:
+    signed = sign_pdf(house.signer, make_pdf(), PdfOptions(), CLIENT)
+    plan = house.plan()
+    (planned,) = plan.page(PlanQuery()).documents
+    end = house.tsa.signers()[0].not_valid_after_utc
+    assert (planned.until, planned.due, planned.client) == (end, end - timedelta(days=90), CLIENT.name)
+    assert plan.remind() == 0
+    clock.at = planned.due + timedelta(days=1)
+    assert [one.digest for one in plan.page(PlanQuery(due_before=clock())).documents] == [planned.digest]
+    renew_services(house, 2)
+    assert house.plan().remind() == 1
+    assert house.plan().remind() == 0  # once a month
+    with house.database.read() as db:
+        assert [event.subject for event in db.query(OutboxEvent).filter_by(kind=DUE)] == [CLIENT.name]
+    extend(house, signed)
+    (planned,) = plan.page(PlanQuery()).documents
+    assert planned.until > end
+
+
+def test_nothing_to_extend_and_nothing_worth_extending_is_refused(house: House) -> None:
+    with pytest.raises(Rejected, match="no signature"):
+        extend(house, make_pdf())
+    signed = sign_pdf(house.signer, make_pdf(), PdfOptions(level="B-T"), CLIENT)
+    with pytest.raises(Conflict, match="does not hold"):
+        extend(house, signed.replace(b"Xin chao 1", b"Xin chao 2"))
+
+
+def test_a_signature_of_an_authority_nobody_trusts_here_is_refused(house: House) -> None:
+    with pytest.raises(Conflict, match="install its anchor"):
+        extend(house, sign(plain_pdf(), Pki()))
