@@ -13,10 +13,9 @@ from core.errors import Conflict
 from pki.certificates import certificate_with_serial
 from pki.enrolment import Enrolments
 from pki.grounds import HOLD
-from pki.models import Certificate
 from pki.profile_changes import CHANGE, ProfileChanges
-from pki.revocation import Revocations
-from pki.status_views import RevocationOrder, RevocationRequest
+from pki.revocation import Revocations, count_by_agency
+from pki.status_views import RevocationOrder, RevocationReceipt, RevocationRequest
 
 ISSUE: Final = "certificate.issue"
 RENEW: Final = "certificate.renew"
@@ -44,11 +43,15 @@ class RevocationActs:
 
     def describe_many(self, order: RevocationOrder) -> Payload:
         """The same for everything over one key or of one agency, with every serial number."""
-        serials = self._revocations.affected(key=order.key, agency=order.agency)
-        with self._database.read() as db:
-            profiles = sorted(set(db.scalars(sa.select(Certificate.profile).where(Certificate.serial.in_(serials)))))
+        found = self._revocations.affected(key=order.key, agency=order.agency, subtree=order.subtree)
         asked = order.model_dump(mode="json", exclude_none=True)
-        return {"serials": serials, "profiles": profiles, "request": asked}
+        profiles = sorted({one.profile for one in found})
+        return {
+            "serials": [one.serial for one in found],
+            "profiles": profiles,
+            "by_agency": count_by_agency(found),
+            "request": asked,
+        }
 
     def perform_one(self, payload: Payload, actor: Actor) -> Payload:
         """Revoke it, unless an earlier attempt under the same approval did."""
@@ -63,13 +66,17 @@ class RevocationActs:
         serials: list[str] = payload["serials"]
         if serials and self._did(actor, serials[0]):
             return {"serials": serials}
-        if self._revocations.affected(key=order.key, agency=order.agency) != serials:
+        found = self._revocations.affected(key=order.key, agency=order.agency, subtree=order.subtree)
+        if [one.serial for one in found] != serials:
             raise Conflict("by now this would revoke other certificates than those that were approved: ask again")
-        if order.key is not None:
-            self._revocations.revoke_key(order.key, actor=actor, **_why(order))
-        else:
-            self._revocations.revoke_agency(order.agency or "", actor=actor, **_why(order))
+        self.revoke_many(order, actor)
         return {"serials": serials}
+
+    def revoke_many(self, order: RevocationOrder, actor: Actor) -> list[RevocationReceipt]:
+        """Revoke what the order says; raises as :meth:`pki.revocation.Revocations.revoke_key` and ``revoke_agency`` do."""
+        if order.key is not None:
+            return self._revocations.revoke_key(order.key, actor=actor, **_why(order))
+        return self._revocations.revoke_agency(order.agency or "", actor=actor, subtree=order.subtree, **_why(order))
 
     def _did(self, actor: Actor, serial: str) -> bool:
         done = (AuditEntry.request_id == actor.request_id, AuditEntry.subject == serial, AuditEntry.action == "certificate.revoke")
@@ -96,7 +103,7 @@ def build_acts(enrolments: Enrolments, revocations: RevocationActs, profiles: Pr
             lambda payload: f"Đổi hồ sơ chứng thư {payload['profile']}, bản {payload['version']}",
         ),
         Act(CEREMONY, ("authority",), _permit, lambda payload: f"Nghi lễ khóa của cơ quan chứng thực {payload['authority']}"),
-        Act(REVOKE_MANY, ("revoke",), revocations.perform_many, lambda payload: f"Thu hồi {len(payload['serials'])} chứng thư"),
+        Act(REVOKE_MANY, ("revoke",), revocations.perform_many, _revoked_together),
     ]
 
 
@@ -111,6 +118,13 @@ def _named(payload: Payload) -> str:
 
 def _followed(payload: Payload) -> str:
     return f"{payload['serial']}, {_named(payload)}"
+
+
+def _revoked_together(payload: Payload) -> str:
+    order = payload["request"]
+    whose = "của một khóa" if order.get("agency") is None else f"của cơ quan {order['agency']}"
+    below = " và các đơn vị trực thuộc" if order.get("subtree") else ""
+    return f"Thu hồi {len(payload['serials'])} chứng thư {whose}{below}"
 
 
 def _why(request: RevocationRequest) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from audit.log import Actor, append
 from core.errors import Conflict, Rejected
 from registry.models import Agency, AgencyVersion
-from registry.registry import checked_text
+from registry.registry import agency_with_code, checked_text
 
 VIETNAM: Final = timezone(timedelta(hours=7))
 """The clock by which effective dates are meant."""
@@ -144,3 +144,28 @@ def _add(db: Session, agency: Agency, version: AgencyVersion, change: Change, ac
 
 def _day(at: datetime) -> str:
     return f"{at.astimezone(VIETNAM):%Y-%m-%d}"
+
+
+def with_those_below(db: Session, agency_id: int, at: datetime) -> set[int]:
+    """The agency, those below it at ``at``, and those that were merged into any of these."""
+    columns = sa.select(AgencyVersion.agency_id, AgencyVersion.parent_id, AgencyVersion.successor_id)
+    versions = db.execute(columns.where(AgencyVersion.since <= at).order_by(AgencyVersion.since)).all()
+    above = {agency: successor or parent for agency, parent, successor in versions}
+    below: dict[int, list[int]] = {}
+    for agency, parent in above.items():
+        if parent is not None:
+            below.setdefault(parent, []).append(agency)
+    found: set[int] = set()
+    waiting = [agency_id]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += below.get(one, ())
+    return found
+
+
+def agencies_with_code(db: Session, code: str, at: datetime, *, subtree: bool) -> set[int]:
+    """The agency with the code, alone or with its :func:`with_those_below`. Raises NotFound."""
+    agency = agency_with_code(db, code)
+    return with_those_below(db, agency.id, at) if subtree else {agency.id}

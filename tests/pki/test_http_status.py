@@ -46,6 +46,7 @@ def test_suspend_resume_revoke_and_the_receipt_again(house: House, admin: Caller
         ({}, 422),
         ({"key": "0" * 64, "agency": "H26.1"}, 422),
         ({"key": "xyz"}, 422),
+        ({"key": "0" * 64, "subtree": True}, 422),
         ({"key": "0" * 64}, 404),
         ({"agency": "H00"}, 404),
         ({"agency": "H26.1", "ground": "no-ground"}, 422),
@@ -60,7 +61,8 @@ def test_an_order_that_cannot_be_is_refused(admin: Caller, body: dict[str, Any],
 def test_an_agency_is_revoked_after_a_dry_run(house: House, admin: Caller) -> None:
     serials = [house.issue().serial, house.issue("other").serial]
     body = {"agency": "H26.1", "ground": "organisation-ended"}
-    assert admin("POST", "/v1/revocations", {**body, "dry_run": True}).json == {"dry_run": True, "serials": serials, "receipts": []}
+    shown = admin("POST", "/v1/revocations", {**body, "subtree": True, "dry_run": True}).json
+    assert shown == {"dry_run": True, "serials": serials, "by_agency": {"H26.1": 2}, "receipts": []}
     assert all(row.revoked_at is None for row in house.rows("issued"))
     answer = admin("POST", "/v1/revocations", body).json
     assert (answer["serials"], len(answer["receipts"])) == (serials, 2)
