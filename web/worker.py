@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, cast
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from web.balance import COURTESY, Balance
 from web.express import LONGEST, ExpressHandler, HeadReader
 from web.lane import Kept, Lane, LaneRules
 
@@ -28,6 +29,10 @@ class ExpressApplication(Protocol):
 class ExpressWorker(ThreadWorker):
     """Reads what has arrived on a connection in the main thread; who sends plain small requests moves to a lane, all else goes
     to the pool."""
+
+    balance: Balance
+    slot: int | None = None
+    """This worker's in ``balance``; both are set before the fork."""
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -49,6 +54,18 @@ class ExpressWorker(ThreadWorker):
         finally:
             for lane in lanes:
                 lane.stop()
+
+    def accept(self, listener: Any) -> None:
+        """A connection waits: let a worker that holds fewer take it."""
+        if self.slot is not None and self.nr_conns > self.balance.least():
+            time.sleep(COURTESY)
+        super().accept(listener)
+
+    def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
+        """As gunicorn does it; then tell the other workers how many connections there are."""
+        super().wait_for_and_dispatch_events(timeout)
+        if self.slot is not None:
+            self.balance.tell(self.slot, self.nr_conns)
 
     def enqueue_req(self, conn: TConn) -> None:
         """A connection is new or has become readable: take what is there, or wait until there is something."""
