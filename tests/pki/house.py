@@ -175,6 +175,7 @@ def make_app(house: House) -> Any:
     problems.install(app)
     app.add_route("/ocsp", http_ocsp.OcspPost(responder=house.ocsp))
     app.add_route("/ocsp/{request:path}", http_ocsp.OcspGet(responder=house.ocsp, now=house.clock))
+    app.add_route("/v1/ocsp-answers", http_ocsp.RecordedOcspAnswers(database=house.database))
     app.add_route("/crl/{file}", http_status.CrlFile(publisher=house.crl))
     app.add_route("/crl/{file}/{part}", http_status.CrlPartFile(publisher=house.crl))
     app.add_route("/v1/crls/{authority}", http_status.CrlArchive(publisher=house.crl))
