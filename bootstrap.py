@@ -108,6 +108,7 @@ class Services:
             "watch": self.watcher.look,
             "reminders": self.reminders.remind,
             "deliveries": self.courier.deliver,
+            "old deliveries": self.courier.prune,
             "counts": lambda: refresh_counts(self.database, self.now()),
         }
 

@@ -244,6 +244,8 @@ class NoticesConfig:
     """The folder with each webhook's secret, in a file with its name; relative to the instance's folder."""
     attempts: int = 12
     """How often a delivery is tried, at growing intervals, before it is given up; 12 attempts take about a day."""
+    keep_days: int = 400
+    """Days after which an event that everybody was told is forgotten; 0: never. What was not delivered stays."""
 
 
 @dataclass(frozen=True, slots=True)
