@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,7 +29,7 @@ from tests.tsa.requests import CERT_REQ, HASHED, imprint, integer, query, tlv
 from tests.tsa.test_request import FULL, NIST, POLICY_DER, REFUSED, algorithm
 from tests.tsa.unit import ACTOR, POLICY, Pki, install_unit, make_authority, subject
 from tsa import authority as module
-from tsa.authority import TimestampAuthority
+from tsa.authority import Ask, TimestampAuthority
 from tsa.models import Timestamp
 from tsa.request import Failure
 from tsa.units import IDENTITY_AGE
@@ -280,6 +281,25 @@ def test_a_signature_its_certificate_does_not_verify_never_leaves(
         assert failure_of(authority.respond(query(), ACTOR)) == ("rejection", {"system_failure"})
     assert "does not verify" in caplog.text
     assert count(database, Timestamp) == count(database, AuditEntry) == 0
+
+
+def test_a_moment_that_waited_too_long_for_the_hsm_is_not_signed(
+    authority: TimestampAuthority, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 3161, 2.4.2: genTime is when the timestamp was made. Of a batch, who comes late gets a later time."""
+    sign = module.sign
+
+    def slowly(*arguments: Any, **options: Any) -> bytes:
+        clock.move(seconds=2)
+        time.sleep(0.06)
+        return sign(*arguments, **options)
+
+    monkeypatch.setattr(module, "sign", slowly)
+    authority._lead = 0.05
+    began = clock()
+    replies = authority.respond_all([Ask(query(), ACTOR)] * 3)
+    times = [read(reply)[1]["gen_time"].native for reply in replies]
+    assert times == [began, began + timedelta(seconds=2), began + timedelta(seconds=4)]
 
 
 def test_without_the_key_or_the_certificate_it_is_unavailable(
