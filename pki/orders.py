@@ -131,8 +131,8 @@ def build_holder_subject(db: Session, holder: Subscriber, at: datetime, *, commo
     path = path_at(db, holder.agency, at)
     units = path[1:-1] if holder.kind == SubscriberKind.AGENCY else path[1:]
     return build_subject(
-        organization=path[0].name,
-        units=[version.name for version in units],
+        organization=path[0].certificate_name or path[0].name,
+        units=[version.certificate_name or version.name for version in units],
         locality=path[-1].locality,
         common_name=common_name or holder.common_name,
         uid=holder.uid,

@@ -47,6 +47,7 @@ _LENGTHS: Final = {
     NameOID.COMMON_NAME: 64,
 }
 """Upper bounds in characters (RFC 5280, appendix A.1, ub-…)."""
+_AGENCY_NAMES: Final = (NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME)
 _FIELDS: Final = {
     NameOID.ORGANIZATION_NAME: "the agency's name",
     NameOID.ORGANIZATIONAL_UNIT_NAME: "the name of a unit",
@@ -150,7 +151,8 @@ def check_subject(subject: x509.Name) -> Iterator[Violation]:
     for attribute in subject:
         most = _LENGTHS.get(attribute.oid)
         if most is not None and len(attribute.value) > most:
-            message = f"{_FIELDS[attribute.oid]} has {len(attribute.value)} characters and a certificate holds {most}: shorten it"
+            remedy = "record a certificate_name with the agency" if attribute.oid in _AGENCY_NAMES else "shorten it"
+            message = f"{_FIELDS[attribute.oid]} has {len(attribute.value)} characters and a certificate holds {most}: {remedy}"
             yield Violation("subscriber", message)
 
 

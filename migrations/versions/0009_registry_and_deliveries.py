@@ -16,6 +16,7 @@ depends_on = None
 def upgrade() -> None:
     """Apply this revision."""
     _upgrade_inventory()
+    op.add_column("agency_version", sa.Column("certificate_name", sa.String(length=64), nullable=True))
     op.create_index("ix_outbox_event_at", "outbox_event", ["at", "id"])
     op.add_column("delivery", sa.Column("forgiven", sa.Integer(), server_default="0", nullable=False))
 
@@ -46,6 +47,7 @@ def _upgrade_inventory() -> None:
 def downgrade() -> None:
     """Take this revision back."""
     op.drop_column("delivery", "forgiven")
+    op.drop_column("agency_version", "certificate_name")
     op.drop_index("ix_outbox_event_at", "outbox_event")
     op.drop_table("holder_agency")
     op.drop_index("ix_certificate_revoked_of_agency", "certificate")

@@ -162,6 +162,31 @@ def test_a_closed_agency_gets_nothing_and_is_told_why(house: House) -> None:
     assert _names(_issue(house, "chuyen", "officer"))[1] == "Cơ quan H44"
 
 
+def test_an_agency_with_a_long_name_is_called_by_a_recorded_shorter_one(house: House) -> None:
+    long = "Ban Quản lý dự án đầu tư xây dựng các công trình giao thông và nông nghiệp tỉnh"
+    at = house.clock()
+    with house.database.write() as db:
+        above = registry.add_agency(db, at=at, actor=ADMIN, code="H63", name=long, locality="Huế")
+        registry.add_agency(db, at=at, actor=ADMIN, code="H63.1", name="Phòng " + long, locality="Huế", parent=above)
+    _subscriber(house, "dai", SubscriberKind.OFFICER, "H63.1")
+    with pytest.raises(Rejected, match=r"79 characters and a certificate holds 64: record a certificate_name") as caught:
+        _issue(house, "dai", "officer")
+    assert len(caught.value.violations) == 2
+    with house.database.write() as db, pytest.raises(Rejected, match="certificate_name"):
+        above = registry.agency_with_code(db, "H63")
+        agencies.rename(db, above, Change(at, ADMIN, at + timedelta(hours=1)), name=long, certificate_name="x" * 65)
+    with house.database.write() as db:
+        for code, short in (("H63", "BQLDA tỉnh"), ("H63.1", "Phòng BQLDA tỉnh")):
+            agency = registry.agency_with_code(db, code)
+            agencies.rename(db, agency, Change(at, ADMIN, at + timedelta(hours=1)), name=long, certificate_name=short)
+    house.clock.move(hours=2)
+    assert _names(_issue(house, "dai", "officer"))[1:3] == ["BQLDA tỉnh", "Phòng BQLDA tỉnh"]
+    with house.database.write() as db:
+        below = registry.agency_with_code(db, "H63.1")
+        moved = agencies.move(db, below, Change(at, ADMIN, at + timedelta(hours=3)), parent=None)
+        assert (moved.name, moved.certificate_name) == (long, "Phòng BQLDA tỉnh")
+
+
 def test_two_closures_at_once_are_one(house: House) -> None:
     _agency(house, "H62")
     barrier, results = threading.Barrier(2), []
