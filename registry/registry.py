@@ -89,20 +89,17 @@ def add_agency(
 ) -> Agency:
     """Add an agency by its identifier code, below ``parent`` or at the top; ``since`` when it has had this name (None: ``at``).
 
-    ``certificate_name``: what certificates call it, where its name has more than :data:`CERTIFICATE_NAME` characters. Raises Rejected for what is no code or an empty name, Conflict when the code is taken, in whichever order it was written.
+    ``certificate_name``: what certificates call it, where its name has more than :data:`CERTIFICATE_NAME` characters.
+    Raises Rejected for what is no code or an empty name, Conflict when the code is taken, in whichever order it was written.
     """
     parsed = parse_agency_code(code)
-    name, locality, short = (
-        checked_text("name", name, 300),
-        checked_text("locality", locality, 128),
-        checked_short(certificate_name),
-    )
+    name, locality = checked_text("name", name, 300), checked_text("locality", locality, 128)
     agency = _insert(db, Agency(code=parsed.given, code_key=parsed.key), f"an agency with the code {code} exists already")
     agency.versions.append(
         AgencyVersion(
             since=since or at,
             name=name,
-            certificate_name=short,
+            certificate_name=checked_short(certificate_name),
             locality=locality,
             parent_id=parent.id if parent else None,
             closed=False,
