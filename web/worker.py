@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from functools import partial
 from selectors import EVENT_READ
@@ -12,7 +11,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from web.balance import COURTESY, Balance
 from web.express import LONGEST, ExpressHandler, HeadReader
-from web.lane import Kept, Lane, LaneRules
+from web.lane import BATCH, Kept, Lane, LaneRules
 
 FIRST_BYTES: Final = 10.0
 """Seconds a new connection may stay silent."""
@@ -23,7 +22,7 @@ class ExpressApplication(Protocol):
 
     express: ExpressHandler
     express_threads: int
-    """How many lanes there are: with two, one signs while the other waits for the disk."""
+    """How many lanes there are: one more than the HSM bears calls, so that one waits for the disk while the others sign."""
 
 
 class ExpressWorker(ThreadWorker):
@@ -45,14 +44,15 @@ class ExpressWorker(ThreadWorker):
             give_back=lambda conn, data: self.method_queue.defer(self._go_general, conn, data),
             keepalive=float(self.cfg.keepalive),
         )
-        lanes = [Lane(handler=app.express, reader=self._reader, rules=rules) for _ in range(app.express_threads)]
-        self._lanes = itertools.cycle(lanes)
-        for number, lane in enumerate(lanes):
+        self._lanes = [Lane(handler=app.express, reader=self._reader, rules=rules) for _ in range(app.express_threads)]
+        # A full batch costs a request less than two halves that disturb each other, unless the HSM can sign both at once
+        self._fill = max(1, BATCH // max(1, app.express_threads - 1))
+        for number, lane in enumerate(self._lanes):
             lane.start(f"express-{number}")
         try:
             super().run()
         finally:
-            for lane in lanes:
+            for lane in self._lanes:
                 lane.stop()
 
     def accept(self, listener: Any) -> None:
@@ -86,7 +86,12 @@ class ExpressWorker(ThreadWorker):
         if request is None:
             self._go_general(conn, data)
         else:
-            next(self._lanes).take(Kept(conn, conn.sock, _address(conn)), request)
+            self._choose_lane().take(Kept(conn, conn.sock, _address(conn)), request)
+
+    def _choose_lane(self) -> Lane:
+        """The first that is not filled yet, or else the emptiest."""
+        room = (lane for lane in self._lanes if lane.connections < self._fill)
+        return next(room, None) or min(self._lanes, key=lambda lane: lane.connections)
 
     def _go_general(self, conn: TConn, data: bytes) -> None:
         """To the pool, with what was read already."""
