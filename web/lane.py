@@ -80,7 +80,7 @@ class Lane:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread after the batch it is at."""
+        """End the thread after the batch it is at, and close its connections."""
         self._stopped = True
         os.eventfd_write(self._wake, 1)
 
@@ -104,6 +104,10 @@ class Lane:
                 self._ready.clear()
                 for kept in [kept for kept in self._kept.values() if kept.busy]:
                     self._close(kept)
+        for kept in list(self._kept.values()):
+            self._close(kept)
+        self._epoll.close()
+        os.close(self._wake)
 
     def _read(self, events: list[tuple[int, int]]) -> None:
         for descriptor, _ in events:
