@@ -68,7 +68,7 @@ def route_table(services: Services) -> Routes:
         ("/v1/certificates/{serial}", pki.CertificateView(database=services.database, now=services.now)),
         ("/v1/certificates/{serial}/revocation", status.Revocation(**_revoking(services))),
         ("/v1/certificates/{serial}/suspension", status.Suspension(revocations=services.revocations)),
-        ("/v1/certificates/{serial}/resumption", status.Resumption(revocations=services.revocations)),
+        ("/v1/certificates/{serial}/resumption", status.Resumption(**_revoking(services))),
         ("/v1/certificates/{serial}/renewal", enrolment.Renewal(**_enrolling(services))),
         ("/v1/certificates/{serial}/rekey", enrolment.Rekey(**_enrolling(services))),
         ("/v1/certificates/{serial}/status", status.CertificateStatus(history=services.history)),

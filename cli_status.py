@@ -14,7 +14,7 @@ from bootstrap import Services
 from cli_common import open_services, operator
 from cli_jobs import say_pending
 from core.errors import Rejected
-from pki.acts import REVOKE, REVOKE_MANY
+from pki.acts import RESUME, REVOKE, REVOKE_MANY
 from pki.grounds import MEANINGS, REASONS, Ground
 from pki.revocation import count_by_agency
 from pki.status_views import RevocationOrder, RevocationRequest
@@ -127,6 +127,11 @@ def _suspend(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     services = open_services()
+    if services.approvals.active:
+        payload = services.revocation_acts.describe_resumption(options.serial)
+        pending = services.approvals.ask(RESUME, payload["profiles"], payload, operator())
+        if pending is not None:
+            return say_pending(pending)
     _print(services.revocations.resume(options.serial, actor=operator()))
     services.close()
     return 0

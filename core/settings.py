@@ -199,6 +199,8 @@ class ApprovalsConfig:
     """Profiles whose certificates are issued, renewed or rekeyed only with approval, also in bulk."""
     revoke: tuple[str, ...] = ()
     """Profiles whose certificates are revoked only with approval."""
+    resume: tuple[str, ...] = ()
+    """Profiles whose certificates, once suspended, are resumed only with approval."""
     profile: tuple[str, ...] = ()
     """Profiles that are changed only with approval."""
     authority: tuple[str, ...] = ()

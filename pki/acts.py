@@ -21,6 +21,7 @@ ISSUE: Final = "certificate.issue"
 RENEW: Final = "certificate.renew"
 REKEY: Final = "certificate.rekey"
 REVOKE: Final = "certificate.revoke"
+RESUME: Final = "certificate.resume"
 REVOKE_MANY: Final = "certificate.revoke-many"
 CEREMONY: Final = "authority.ceremony"
 
@@ -41,6 +42,14 @@ class RevocationActs:
         asked = request.model_dump(mode="json", exclude_none=True)
         return {"serial": row.serial, "subject": row.subject, "profiles": [row.profile], "request": asked}
 
+    def describe_resumption(self, serial: str) -> Payload:
+        """What is approved before this certificate is resumed. Raises NotFound, Conflict (it is not suspended)."""
+        with self._database.read() as db:
+            row = certificate_with_serial(db, serial)
+        if row.revocation_reason != HOLD or row.revoked_at is None:
+            raise Conflict(f"the certificate {row.serial} is not suspended: there is nothing to resume")
+        return {"serial": row.serial, "subject": row.subject, "profiles": [row.profile], "suspended_at": row.revoked_at.isoformat()}
+
     def describe_many(self, order: RevocationOrder) -> Payload:
         """The same for everything over one key or of one agency, with every serial number."""
         found = self._revocations.affected(key=order.key, agency=order.agency, subtree=order.subtree)
@@ -58,6 +67,14 @@ class RevocationActs:
         if not self._did(actor, payload["serial"]):
             request = RevocationRequest.model_validate(payload["request"])
             self._revocations.revoke(payload["serial"], actor=actor, **_why(request))
+        return {"serial": payload["serial"]}
+
+    def perform_resumption(self, payload: Payload, actor: Actor) -> Payload:
+        """Resume it, unless an earlier attempt under the same approval did; Conflict when it was suspended anew meanwhile."""
+        if not self._did(actor, payload["serial"], "certificate.resume"):
+            if self.describe_resumption(payload["serial"])["suspended_at"] != payload["suspended_at"]:
+                raise Conflict("it was resumed and suspended again since this was asked for: ask again")
+            self._revocations.resume(payload["serial"], actor=actor)
         return {"serial": payload["serial"]}
 
     def perform_many(self, payload: Payload, actor: Actor) -> Payload:
@@ -78,8 +95,8 @@ class RevocationActs:
             return self._revocations.revoke_key(order.key, actor=actor, **_why(order))
         return self._revocations.revoke_agency(order.agency or "", actor=actor, subtree=order.subtree, **_why(order))
 
-    def _did(self, actor: Actor, serial: str) -> bool:
-        done = (AuditEntry.request_id == actor.request_id, AuditEntry.subject == serial, AuditEntry.action == "certificate.revoke")
+    def _did(self, actor: Actor, serial: str, action: str = "certificate.revoke") -> bool:
+        done = (AuditEntry.request_id == actor.request_id, AuditEntry.subject == serial, AuditEntry.action == action)
         with self._database.read() as db:
             return db.scalar(sa.select(AuditEntry.id).where(*done)) is not None
 
@@ -95,6 +112,14 @@ def build_acts(enrolments: Enrolments, revocations: RevocationActs, profiles: Pr
             ("revoke",),
             revocations.perform_one,
             lambda payload: f"Thu hồi chứng thư {payload['serial']} ({payload['subject']})",
+        ),
+        Act(
+            RESUME,
+            ("resume",),
+            revocations.perform_resumption,
+            lambda payload: (
+                f"Khôi phục chứng thư {payload['serial']} ({payload['subject']}), tạm dừng từ {payload['suspended_at']}"
+            ),
         ),
         Act(
             CHANGE,

@@ -12,7 +12,7 @@ from approvals.service import Approvals
 from approvals.views import ApprovalView
 from audit.log import Actor
 from core.errors import Conflict, NotFound
-from pki.acts import REVOKE, REVOKE_MANY, RevocationActs
+from pki.acts import RESUME, REVOKE, REVOKE_MANY, RevocationActs
 from pki.crl import CrlPublisher, PublishedCrl
 from pki.grounds import MEANINGS
 from pki.revocation import Revocations, count_by_agency
@@ -96,8 +96,10 @@ class Suspension:
 class Resumption:
     """``/v1/certificates/{serial}/resumption``."""
 
-    def __init__(self, *, revocations: Revocations) -> None:
+    def __init__(self, *, revocations: Revocations, acts: RevocationActs, approvals: Approvals) -> None:
         self._revocations = revocations
+        self._acts = acts
+        self._approvals = approvals
 
     @operation(
         roles={Role.ADMIN},
@@ -106,9 +108,16 @@ class Resumption:
         returns=RevocationReceipt,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str) -> None:
         """Resume, and answer with the receipt."""
+        if self._approvals.active:
+            payload = self._acts.describe_resumption(serial)
+            pending = self._approvals.ask(RESUME, payload["profiles"], payload, actor)
+            if pending is not None:
+                send_pending(resp, pending)
+                return
         send_json(resp, self._revocations.resume(serial, actor=actor))
 
 

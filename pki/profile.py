@@ -83,6 +83,8 @@ class Profile:
     """False for an OCSP responder, whose status nobody asks (RFC 6960, 4.2.2.2.1)."""
     host_names: bool = False
     """Whether the holder's host names go into subjectAltName; then it must have some."""
+    issued_by: str | None = None
+    """The alias of the authority that issues it, by its newest generation; None: the newest authority below a root."""
 
 
 def profile_terms(profile: Profile) -> dict[str, Any]:
@@ -90,6 +92,8 @@ def profile_terms(profile: Profile) -> dict[str, Any]:
     terms: dict[str, Any] = {field.name: getattr(profile, field.name) for field in dataclasses.fields(profile)}
     terms["usages"] = sorted(profile.usages)
     terms["extended"] = [purpose.dotted_string for purpose in profile.extended]
+    if profile.issued_by is None:
+        del terms["issued_by"]  # so that what was recorded before there was such a choice keeps its digest
     return terms
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from audit.log import AuditEntry
 from core.errors import Conflict, Rejected
 from hsm.keys import KeySpec
+from pki import orders
 from pki.ca import IssuedCertificate
 from pki.models import LintSet, ProfileVersion
-from pki.profile_files import DEFAULTS
+from pki.place import Place
+from pki.profile import Profile, build_subject, profile_digest
+from pki.profile_files import DEFAULTS, SHIPPED, parse_profile
 from registry import agencies, registry
 from registry.agencies import Change
 from registry.models import Agency, SubscriberKind
@@ -185,6 +189,26 @@ def test_an_agency_with_a_long_name_is_called_by_a_recorded_shorter_one(house: H
         below = registry.agency_with_code(db, "H63.1")
         moved = agencies.move(db, below, Change(at, ADMIN, at + timedelta(hours=3)), parent=None)
         assert (moved.name, moved.certificate_name) == (long, "Phòng BQLDA tỉnh")
+
+
+def test_a_profile_is_issued_by_the_newest_generation_of_the_authority_it_names(house: House) -> None:
+    subject = build_subject(organization="Cơ quan", locality="Huế", common_name="Other CA")
+    for name, generation in (("other", 1), ("other-g2", 2), ("third", 1)):
+        place = Place(alias=name.partition("-")[0], generation=generation)
+        house.ca.create_authority(name, subject=subject, spec=KeySpec.P_256, issuer="root", actor=ADMIN, place=place)
+
+    def issuer(profile: Profile) -> str:
+        with house.database.read() as db:
+            return orders.load_issuer_of(db, profile).name
+
+    device = DEFAULTS["device"]
+    named = replace(device, version=2, issued_by="other")
+    assert (issuer(device), issuer(named)) == ("third", "other-g2")
+    assert profile_digest(device) != profile_digest(replace(device, issued_by="other"))
+    with pytest.raises(Conflict, match="no issuing authority has that alias"):
+        issuer(replace(device, issued_by="root"))
+    with pytest.raises(Rejected, match="profile with a holder"):
+        parse_profile("tsa", (SHIPPED / "tsa.toml").read_text(encoding="utf-8") + '\nissued_by = "issuing"\n')
 
 
 def test_two_closures_at_once_are_one(house: House) -> None:
