@@ -251,11 +251,11 @@ class OcspResponder:
 
         Answers of one form differ in serial numbers and moments alone, and a lint of each would cost ten times its signature.
         """
-        shared = (responder.identity.serial, query.nonce is None, len(statuses) > 1)
-        forms = {(*shared, status.name, status.reason, status.invalidity_date is None) for status in statuses}
-        if not forms <= self._linted:
+        serial, plain, several = responder.identity.serial, query.nonce is None, len(statuses) > 1
+        forms = [(serial, plain, several, status.name, status.reason, status.invalidity_date is None) for status in statuses]
+        if not self._linted.issuperset(forms):
             check_ocsp_lints(response)
-            self._linted |= forms
+            self._linted.update(forms)
 
     def _is_fresh(self, cached: _Cached, version: int, responder: _Responder, at: datetime) -> bool:
         same = (cached.status_version, cached.responder) == (version, responder.identity.serial)
