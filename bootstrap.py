@@ -137,6 +137,7 @@ class Services:
             "reminders": self.reminders.remind,
             "archive": self.plan.remind,
             "deliveries": self.courier.deliver,
+            "old deliveries": self.courier.prune,
             "counts": lambda: refresh_counts(self.database, self.now()),
             "batches": self.batches.clean,
         }

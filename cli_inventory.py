@@ -8,11 +8,15 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
+import sqlalchemy as sa
 from pydantic import ValidationError
+from sqlalchemy.orm import joinedload
 
 from cli_common import open_services, operator
 from core.errors import Rejected
+from notices import outbox
 from notices.contacts import set_contact
+from notices.models import Delivery, DeliveryState
 from pki.export import PAGE, format_csv, format_lines, parse_search, summarise
 from pki.inventory import STANDINGS, find_all
 from pki.summary import load_counts
@@ -45,6 +49,12 @@ def add_commands(commands: Any) -> None:
 
     command = commands.add_parser("deliver", help="remind of what expires and deliver what is due, now")
     command.set_defaults(run=_deliver)
+
+    command = commands.add_parser("redeliver", help="list deliveries that were given up, or have some of them tried again")
+    command.add_argument("id", type=int, nargs="*", help="of a delivery; without one they are listed")
+    command.add_argument("--all", action="store_true", help="every one")
+    command.add_argument("--recipient", help="only those to this webhook or address")
+    command.set_defaults(run=_redeliver)
 
 
 def _certificates(options: argparse.Namespace) -> int:
@@ -89,4 +99,23 @@ def _deliver(_: argparse.Namespace) -> int:
     with closing(open_services()) as services:
         reminded, tried = services.reminders.remind(), services.courier.deliver()
     print(f"{reminded} certificates to be reminded of, {tried} deliveries tried: see GET /v1/deliveries")
+    return 0
+
+
+def _redeliver(options: argparse.Namespace) -> int:
+    dead = sa.select(Delivery).where(Delivery.state == DeliveryState.DEAD).options(joinedload(Delivery.event)).order_by(Delivery.id)
+    if options.recipient is not None:
+        dead = dead.where(Delivery.recipient == options.recipient)
+    with closing(open_services()) as services:
+        with services.database.read() as db:
+            rows = list(db.scalars(dead))
+        if not options.all and not options.id:
+            for row in rows:
+                print(row.id, row.event.kind, row.event.subject, row.recipient, f"{row.attempts} attempts", sep="\t")
+            return 0
+        identifiers = [row.id for row in rows] if options.all else options.id
+        for identifier in identifiers:
+            with services.database.write() as db:
+                outbox.revive(db, identifier, at=services.now(), actor=operator())
+    print(f"{len(identifiers)} are tried again")
     return 0

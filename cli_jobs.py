@@ -35,6 +35,7 @@ def add_commands(commands: Any) -> None:
     command = commands.add_parser("replace", help="show, or with --execute replace, the certificates of an agency, key or profile")
     scope = command.add_mutually_exclusive_group(required=True)
     scope.add_argument("--agency", metavar="CODE")
+    command.add_argument("--subtree", action="store_true", help="with --agency: also of every agency below it")
     scope.add_argument("--key-sha256", metavar="SHA256", help="SHA-256 of the SubjectPublicKeyInfo in hex")
     scope.add_argument("--profile")
     command.add_argument("--reason", choices=get_args(RevocationReason), default="superseded", help="default: superseded")
@@ -86,7 +87,8 @@ def _enrol(options: argparse.Namespace) -> int:
 def _replace(options: argparse.Namespace) -> int:
     services = open_services()
     wanted = {"agency": options.agency, "spki_sha256": options.key_sha256, "profile": options.profile}
-    request = _parsed(ReplacementRequest, reason=options.reason, reference=options.reference, key=options.key, **wanted)
+    wanted |= {"subtree": options.subtree, "reason": options.reason, "reference": options.reference, "key": options.key}
+    request = _parsed(ReplacementRequest, **wanted)
     return _go_on(services, services.jobs.check_replacement(request, actor=operator()), execute=options.execute)
 
 

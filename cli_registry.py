@@ -35,10 +35,14 @@ def add_commands(commands: Any) -> None:
     command.set_defaults(run=_list_profiles)
 
 
+_SHORT = "what certificates call it, where its name has more than the 64 characters they hold"
+
+
 def _add_agency_commands(commands: Any) -> None:
     command = commands.add_parser("add-agency", help="add an agency to the registry")
     for name in ("code", "name", "locality"):
         command.add_argument(f"--{name}", required=True)
+    command.add_argument("--certificate-name", help=_SHORT)
     command.add_argument("--parent", metavar="CODE", help="the agency it is under (default: none, it is at the top)")
     command.add_argument(
         "--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="since when it has this name (default: now)"
@@ -49,6 +53,7 @@ def _add_agency_commands(commands: Any) -> None:
     command.set_defaults(run=_list_agencies)
     command = _change(commands, "rename-agency", "give an agency another name")
     command.add_argument("name")
+    command.add_argument("--certificate-name", help=_SHORT)
     command.add_argument("--locality", help="default: it stays where it is")
     command.set_defaults(run=_rename_agency)
     command = _change(commands, "move-agency", "put an agency under another")
@@ -101,6 +106,7 @@ def _add_agency(options: argparse.Namespace) -> int:
             actor=operator(),
             code=options.code,
             name=options.name,
+            certificate_name=options.certificate_name,
             locality=options.locality,
             parent=None if options.parent is None else registry.agency_with_code(db, options.parent),
             since=start_of(options.since, at),
@@ -132,7 +138,8 @@ def _counts_from(options: argparse.Namespace, at: datetime, what: str) -> int:
 def _rename_agency(options: argparse.Namespace) -> int:
     with open_services() as services, services.database.write() as db:
         agency, change = _begin(db, services, options)
-        agencies.rename(db, agency, change, name=options.name, locality=options.locality)
+        names = {"name": options.name, "certificate_name": options.certificate_name}
+        agencies.rename(db, agency, change, locality=options.locality, **names)
     return _counts_from(options, change.effective, f"named {options.name}")
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from bootstrap import Services
 from cli_common import open_services, operator
 from cli_jobs import say_pending
 from core.errors import Rejected
-from pki.acts import REVOKE, REVOKE_MANY
+from pki.acts import RESUME, REVOKE, REVOKE_MANY
 from pki.grounds import MEANINGS, REASONS, Ground
+from pki.revocation import count_by_agency
 from pki.status_views import RevocationOrder, RevocationRequest
 
 
@@ -24,6 +26,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("serial", nargs="?", help="the serial number in hex")
     command.add_argument("--key", metavar="SHA256", help="instead: SHA-256 of a SubjectPublicKeyInfo; the key is blocked for ever")
     command.add_argument("--agency", metavar="CODE", help="instead: every unexpired certificate of this agency")
+    command.add_argument("--subtree", action="store_true", help="with --agency: also of every agency below it")
     command.add_argument("--execute", action="store_true", help="with --key or --agency: do it; without, only say what it would be")
     command.add_argument("--reason", choices=REASONS, help="a CRLReason of RFC 5280, 5.3.1 (default: what fits the ground)")
     _add_ground(command)
@@ -77,6 +80,8 @@ def _print(model: BaseModel) -> None:
 def _revoke(options: argparse.Namespace) -> int:
     if sum(target is not None for target in (options.serial, options.key, options.agency)) != 1:
         raise Rejected("serial", "give exactly one of a serial number, --key and --agency")
+    if options.subtree and options.agency is None:
+        raise Rejected("subtree", "goes with --agency")
     services = open_services()
     try:
         if options.serial is not None:
@@ -87,26 +92,29 @@ def _revoke(options: argparse.Namespace) -> int:
                     return say_pending(pending)
             _print(services.revocations.revoke(options.serial, actor=operator(), **_why(options)))
             return 0
-        if not options.execute:
-            serials = services.revocations.affected(key=options.key, agency=options.agency)
-            print("\n".join([*serials, f"{len(serials)} would be revoked; add --execute to do it"]))
-            return 0
-        if services.approvals.active:
-            order = RevocationOrder(key=options.key, agency=options.agency, **_why(options))
-            payload = services.revocation_acts.describe_many(order)
-            pending = services.approvals.ask(REVOKE_MANY, payload["profiles"], payload, operator())
-            if pending is not None:
-                return say_pending(pending)
-        if options.key is not None:
-            receipts = services.revocations.revoke_key(options.key, actor=operator(), **_why(options))
-        else:
-            receipts = services.revocations.revoke_agency(options.agency, actor=operator(), **_why(options))
-        for receipt in receipts:
-            print(f"{receipt.serial} revoked, receipt {receipt.id}")
-        print(f"{len(receipts)} revoked")
-        return 0
+        order = RevocationOrder(key=options.key, agency=options.agency, subtree=options.subtree, **_why(options))
+        return _revoke_many(services, order, execute=options.execute)
     finally:
         services.close()
+
+
+def _revoke_many(services: Services, order: RevocationOrder, *, execute: bool) -> int:
+    if not execute:
+        found = services.revocations.affected(key=order.key, agency=order.agency, subtree=order.subtree)
+        counts = [f"{number}\tof {code or 'no agency'}" for code, number in count_by_agency(found).items()]
+        total = f"{len(found)} would be revoked; add --execute to do it"
+        print("\n".join([*(one.serial for one in found), *counts, total]))
+        return 0
+    if services.approvals.active:
+        payload = services.revocation_acts.describe_many(order)
+        pending = services.approvals.ask(REVOKE_MANY, payload["profiles"], payload, operator())
+        if pending is not None:
+            return say_pending(pending)
+    receipts = services.revocation_acts.revoke_many(order, operator())
+    for receipt in receipts:
+        print(f"{receipt.serial} revoked, receipt {receipt.id}")
+    print(f"{len(receipts)} revoked")
+    return 0
 
 
 def _suspend(options: argparse.Namespace) -> int:
@@ -119,6 +127,11 @@ def _suspend(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     services = open_services()
+    if services.approvals.active:
+        payload = services.revocation_acts.describe_resumption(options.serial)
+        pending = services.approvals.ask(RESUME, payload["profiles"], payload, operator())
+        if pending is not None:
+            return say_pending(pending)
     _print(services.revocations.resume(options.serial, actor=operator()))
     services.close()
     return 0

@@ -16,6 +16,8 @@ from core.housekeeping import Housekeeper
 from core.logs import JsonLines, configure_logs
 from core.metrics import Metrics, empty_folder
 from core.settings import Config
+from web.balance import Balance
+from web.worker import ExpressWorker
 
 GRACE_SECONDS = 10
 """How long a worker that is told to stop may finish what it began."""
@@ -32,6 +34,7 @@ class Server(BaseApplication):
     def __init__(self, config: Config) -> None:
         self._config = config
         self.express_threads = config.hsm.sessions + 1  # one for each call the HSM bears, and one that waits for the disk
+        self._balance = Balance(config.server.workers)
         self._metrics_folder = config.home / "metrics"
         empty_folder(self._metrics_folder)
         export_metrics_folder(self._metrics_folder)
@@ -52,6 +55,8 @@ class Server(BaseApplication):
             "keepalive": 5,
             "control_socket_disable": True,  # nobody asked for a second way in
             "logconfig_dict": _gunicorn_logs(),
+            "pre_fork": self._share_out,
+            "child_exit": self._forget_worker,
             "post_worker_init": self._begin_housekeeping,
             "worker_exit": self._give_back,
         }
@@ -67,6 +72,13 @@ class Server(BaseApplication):
         gc.collect()
         gc.freeze()  # what is there now stays: to look through it again and again would only make requests wait
         return app
+
+    def _share_out(self, _arbiter: Arbiter, worker: ExpressWorker) -> None:
+        worker.balance, worker.slot = self._balance, self._balance.claim()
+
+    def _forget_worker(self, _arbiter: Arbiter, worker: ExpressWorker) -> None:
+        if worker.slot is not None:
+            self._balance.free(worker.slot)
 
     def _begin_housekeeping(self, _worker: Worker) -> None:
         assert self._services is not None  # noqa: S101 - gunicorn calls load() first

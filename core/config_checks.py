@@ -35,6 +35,8 @@ def _check_notices(config: NoticesConfig) -> None:
         raise Rejected("notices.smtp_user", "must not log in without encryption: set smtp_security")
     if not 1 <= config.attempts <= 100:
         raise Rejected("notices.attempts", "must be from 1 to 100")
+    if config.keep_days and not config.officer_days < config.keep_days <= 36_500:
+        raise Rejected("notices.keep_days", "must be 0 (for ever) or more than officer_days, or a reminder would be sent twice")
     for name, url in config.webhooks.items():
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:

@@ -119,6 +119,7 @@ class Database:
             self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=pool_size, connect_args=patience)
         self._writer = self.engine.execution_options(condau_write=True)
         driver: Any = self.engine.dialect.loaded_dbapi
+        self._driver_error: type[Exception] = driver.Error
         self._driver_errors = (driver.OperationalError, driver.InterfaceError)
 
     @contextmanager
@@ -195,9 +196,7 @@ class Database:
                 for one in batch:
                     for statement, values in one.rows:
                         by_statement.setdefault(statement, []).append(values)
-                for statement, listed in by_statement.items():
-                    raw = self._raw_insert(statement)
-                    connection.exec_driver_sql(raw.sql, raw.encode(listed))
+                self._insert_rows(connection, by_statement)
         except Unavailable as error:
             for one in batch:
                 one.error = error
@@ -209,6 +208,16 @@ class Database:
                     self._insert_together([one])
         for one in batch:
             one.done = True
+
+    def _insert_rows(self, connection: sa.Connection, by_statement: Mapping[sa.Insert, Sequence[Mapping[str, Any]]]) -> None:
+        """Straight to the driver, whose errors become what SQLAlchemy would have made of them."""
+        cursor = connection.connection.cursor()
+        for statement, listed in by_statement.items():
+            raw = self._raw_insert(statement)
+            try:
+                cursor.executemany(raw.sql, raw.encode(listed))
+            except self._driver_error as error:
+                raise DBAPIError.instance(raw.sql, None, error, self._driver_error) from error
 
     def _raw_insert(self, statement: sa.Insert) -> RawInsert:
         raw = self._raw_inserts.get(statement)

@@ -256,6 +256,8 @@ class ApprovalsConfig:
     """Profiles whose certificates are issued, renewed or rekeyed only with approval, also in bulk."""
     revoke: tuple[str, ...] = ()
     """Profiles whose certificates are revoked only with approval."""
+    resume: tuple[str, ...] = ()
+    """Profiles whose certificates, once suspended, are resumed only with approval."""
     profile: tuple[str, ...] = ()
     """Profiles that are changed only with approval."""
     authority: tuple[str, ...] = ()
@@ -313,6 +315,8 @@ class NoticesConfig:
     """The folder with each webhook's secret, in a file with its name; relative to the instance's folder."""
     attempts: int = 12
     """How often a delivery is tried, at growing intervals, before it is given up; 12 attempts take about a day."""
+    keep_days: int = 400
+    """Days after which an event that everybody was told is forgotten; 0: never. What was not delivered stays."""
 
 
 @dataclass(frozen=True, slots=True)

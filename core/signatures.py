@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -30,6 +31,22 @@ def sign(key: SigningKey, data: bytes, hash_algorithm: hashes.HashAlgorithm, *, 
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(hash_algorithm))
     return key.sign(data)
+
+
+@runtime_checkable
+class BatchKey(Protocol):
+    """A key to which several messages at once cost less than one after the other."""
+
+    def sign_all(self, messages: Sequence[bytes], algorithm: hashes.HashAlgorithm) -> list[bytes]:
+        """The signature over each."""
+        ...
+
+
+def sign_all(key: SigningKey, messages: Sequence[bytes], hash_algorithm: hashes.HashAlgorithm) -> list[bytes]:
+    """What :func:`sign` makes of each of ``messages``."""
+    if isinstance(key, BatchKey):
+        return key.sign_all(messages, hash_algorithm)
+    return [sign(key, message, hash_algorithm) for message in messages]
 
 
 def verify(key: object, signature: bytes, data: bytes, hash_algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> None:

@@ -8,7 +8,7 @@ holds a lane for one call. All lanes together are the module: whoever holds them
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -88,6 +88,10 @@ class Lane:
     def sign(self, name: KeyName, choices: tuple[Choice, ...]) -> bytes:
         """Sign by the first choice the token offers; raises PKCS11Error, or Rejected when it offers none."""
         return self.use(name.token, lambda opened: self._sign(opened, name, choices))
+
+    def sign_all(self, name: KeyName, listed: Sequence[tuple[Choice, ...]]) -> list[bytes]:
+        """The same for each of ``listed``."""
+        return self.use(name.token, lambda opened: [self._sign(opened, name, choices) for choices in listed])
 
     def _sign(self, opened: Opened, name: KeyName, choices: tuple[Choice, ...]) -> bytes:
         handle = self._handles.get(name.id)

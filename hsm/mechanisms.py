@@ -8,7 +8,7 @@ token, possible only when the message itself is at hand.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
@@ -84,6 +84,14 @@ def ecdsa_choices(data: bytes, algorithm: HashChoice, key_size: int) -> tuple[Ch
     return (raw,) if prehashed else (raw, Choice(names.ecdsa, None, data))
 
 
+def ecdsa_choices_of_all(messages: Sequence[bytes], algorithm: hashes.HashAlgorithm, key_size: int) -> list[tuple[Choice, ...]]:
+    """What :func:`ecdsa_choices` says of each of ``messages``."""
+    names, length = _names(algorithm), (key_size + 7) // 8
+    return [
+        (Choice(Mechanism.ECDSA, None, names.digest(one).digest()[:length]), Choice(names.ecdsa, None, one)) for one in messages
+    ]
+
+
 def rsa_choices(data: bytes, padding: object, algorithm: HashChoice, key_size: int) -> tuple[Choice, ...]:
     """RSA over ``data`` (the message, or its digest when ``algorithm`` is Prehashed); PKCS1v15 or PSS; ``key_size`` in bits."""
     names, digest, prehashed = _hashed(data, algorithm)
@@ -115,13 +123,17 @@ def _pss_parameter(padding: rsa_padding.PSS, names: _Hash, digest_size: int, key
 def _hashed(data: bytes, algorithm: HashChoice) -> tuple[_Hash, bytes, bool]:
     """The names of the hash, the digest of ``data``, and whether ``data`` was that digest already."""
     prehashed = isinstance(algorithm, Prehashed)
-    hash_algorithm = algorithm._algorithm if isinstance(algorithm, Prehashed) else algorithm  # noqa: SLF001 - no other way
-    name = getattr(hash_algorithm, "name", type(hash_algorithm).__name__)
-    names = _HASHES.get(name)
-    if names is None:
-        raise Rejected("hash", f"{name} is not supported: use SHA-256, SHA-384 or SHA-512")
+    names = _names(algorithm._algorithm if isinstance(algorithm, Prehashed) else algorithm)  # noqa: SLF001 - no other way
     if not prehashed:
         return names, names.digest(data).digest(), False
     if len(data) != names.digest_info[-1]:
-        raise ValueError(f"a {name} digest has {names.digest_info[-1]} bytes, not {len(data)}")
+        raise ValueError(f"a digest by this hash has {names.digest_info[-1]} bytes, not {len(data)}")
     return names, data, True
+
+
+def _names(algorithm: object) -> _Hash:
+    name = getattr(algorithm, "name", type(algorithm).__name__)
+    names = _HASHES.get(name)
+    if names is None:
+        raise Rejected("hash", f"{name} is not supported: use SHA-256, SHA-384 or SHA-512")
+    return names

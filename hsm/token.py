@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,6 +135,10 @@ class Token:
     def sign(self, name: KeyName, choices: tuple[Choice, ...]) -> bytes:
         """See :class:`hsm.token_keys.SigningToken`; raises Rejected or Unavailable."""
         return self._run(lambda lane: lane.sign(name, choices))
+
+    def sign_all(self, name: KeyName, listed: Sequence[tuple[Choice, ...]]) -> list[bytes]:
+        """See :class:`hsm.token_keys.SigningToken`; raises Rejected or Unavailable, and then there is none of them."""
+        return self._run(lambda lane: lane.sign_all(name, listed))
 
     def labels(self, token: str = "") -> list[str]:
         """The labels of all private keys in the token of this name, with that name, sorted; raises Unavailable."""

@@ -6,18 +6,20 @@ Only ``sign`` and ``public_key`` work. What would need the private key itself in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from cryptography.utils import Buffer
 from pkcs11 import Mechanism
 
 from core.errors import Rejected
 from hsm.keys import PrivateKey
-from hsm.mechanisms import Choice, HashChoice, ecdsa_choices, rsa_choices
+from hsm.mechanisms import Choice, HashChoice, ecdsa_choices, ecdsa_choices_of_all, rsa_choices
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -37,6 +39,10 @@ class SigningToken(Protocol):
 
     def sign(self, name: KeyName, choices: tuple[Choice, ...]) -> bytes:
         """The signature by the first of ``choices`` that the token offers, in PKCS#11's own encoding."""
+        ...
+
+    def sign_all(self, name: KeyName, listed: Sequence[tuple[Choice, ...]]) -> list[bytes]:
+        """The same several times with one key, without letting anybody else in between."""
         ...
 
 
@@ -104,9 +110,11 @@ class TokenECKey(_InToken, ec.EllipticCurvePrivateKey):
         """DER ECDSA-Sig-Value (RFC 3279, section 2.2.3) over ``data`` (the message, or its digest with Prehashed)."""
         if not isinstance(signature_algorithm, ec.ECDSA) or signature_algorithm.deterministic_signing:
             raise Rejected("key", "an EC key in a token signs with randomised ECDSA only")
-        raw = self._token.sign(self.name, ecdsa_choices(bytes(data), signature_algorithm.algorithm, self.key_size))
-        half = len(raw) // 2  # PKCS#11 gives r and s side by side, each as long as the curve's order
-        return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
+        return _to_der(self._token.sign(self.name, ecdsa_choices(bytes(data), signature_algorithm.algorithm, self.key_size)))
+
+    def sign_all(self, messages: Sequence[bytes], algorithm: HashAlgorithm) -> list[bytes]:
+        """What :meth:`sign` makes of each message; the way to the token, a fifth of a P-256 signature's cost, is gone once."""
+        return [_to_der(raw) for raw in self._token.sign_all(self.name, ecdsa_choices_of_all(messages, algorithm, self.key_size))]
 
 
 class TokenEd25519Key(_InToken, ed25519.Ed25519PrivateKey):
@@ -120,6 +128,12 @@ class TokenEd25519Key(_InToken, ed25519.Ed25519PrivateKey):
     def sign(self, data: Buffer) -> bytes:
         """64 bytes over the message ``data``."""
         return self._token.sign(self.name, (Choice(Mechanism.EDDSA, None, bytes(data)),))
+
+
+def _to_der(raw: bytes) -> bytes:
+    """ECDSA-Sig-Value of what PKCS#11 gives: r and s side by side, each as long as the curve's order."""
+    half = len(raw) // 2
+    return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
 
 
 def build_key(token: SigningToken, name: KeyName, public_key: PublicKey) -> PrivateKey:

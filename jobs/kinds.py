@@ -25,8 +25,8 @@ from jobs.views import ReplacementRequest
 from pki.enrolment import Enrolments
 from pki.models import Certificate, CertificateState
 from pki.views import CertificateRequest, RekeyRequest
+from registry.agencies import agencies_with_code
 from registry.models import Subscriber
-from registry.registry import agency_with_code
 
 REQUIRED: Final = ("subscriber", "profile", "reference")
 OPTIONAL: Final = ("key", "csr", "days")
@@ -115,8 +115,8 @@ class ReplacementKind:
         )
         with self._database.read() as db:
             if request.agency is not None:
-                agency = agency_with_code(db, request.agency)
-                query = query.join(Subscriber, Certificate.subscriber_id == Subscriber.id).where(Subscriber.agency_id == agency.id)
+                agencies = agencies_with_code(db, request.agency, at, subtree=request.subtree)
+                query = query.join(Subscriber, Certificate.subscriber_id == Subscriber.id).where(Subscriber.agency_id.in_(agencies))
             elif request.spki_sha256 is not None:
                 query = query.where(Certificate.spki_sha256 == request.spki_sha256)
             else:

@@ -25,6 +25,7 @@ class ReplacementRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     agency: str | None = Field(default=None, max_length=35, description="An agency's code")
+    subtree: bool = Field(default=False, description="With agency: also those of every agency below it now")
     spki_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="A key")
     profile: str | None = Field(default=None, max_length=80)
     reason: RevocationReason = Field(default="superseded", description="Why the old ones are revoked")
@@ -35,6 +36,8 @@ class ReplacementRequest(BaseModel):
     def _one_scope(self) -> Self:
         if sum(scope is not None for scope in (self.agency, self.spki_sha256, self.profile)) != 1:
             raise ValueError("give one of agency, spki_sha256 and profile")
+        if self.subtree and self.agency is None:
+            raise ValueError("subtree goes with agency")
         return self
 
 

@@ -43,6 +43,20 @@ class Courier:
                 break
         return attempts
 
+    def prune(self) -> int:
+        """Remove what everybody was told longer ago than the configuration keeps it; returns how many events."""
+        if not self._config.keep_days:
+            return 0
+        pruned = 0
+        for _ in range(_ROUNDS):
+            at = self._now()
+            with self._database.write() as db:
+                removed = outbox.prune(db, at=at, before=at - timedelta(days=self._config.keep_days))
+            if not removed:
+                break
+            pruned += removed
+        return pruned
+
     def _dispatch(self) -> None:
         for _ in range(_ROUNDS):
             with self._database.write() as db:
@@ -66,7 +80,7 @@ class Courier:
             told = {"delivery": delivery.id, "channel": delivery.channel, "recipient": delivery.recipient, "detail": problem}
             _log.warning("not delivered", extra={"fields": told})
         at = self._now()
-        given_up = delivery.attempts >= self._config.attempts
-        next_at = None if given_up else at + outbox.back_off(delivery.attempts)
+        tried = delivery.attempts - delivery.forgiven
+        next_at = None if tried >= self._config.attempts else at + outbox.back_off(tried)
         with self._database.write() as db:
             outbox.settle(db, delivery, at=at, problem=problem, next_at=next_at)

@@ -9,7 +9,8 @@ from sqlalchemy.orm import joinedload, selectinload
 from audit.log import Actor
 from core.clock import Now
 from core.db import Database
-from core.errors import NotFound
+from core.errors import Conflict, NotFound
+from notices import outbox
 from notices.contacts import load_contact, set_contact
 from notices.models import Delivery, OutboxEvent
 from notices.views import Attempt, ContactChange, ContactView, DeliveryPage, DeliveryQuery, DeliveryView
@@ -43,6 +44,29 @@ class Deliveries:
             rows = list(db.scalars(query.order_by(Delivery.id.desc()).limit(options.limit)))
         last = rows[-1].id if len(rows) == options.limit else None
         send_json(resp, DeliveryPage(deliveries=[_view(row) for row in rows], next=last))
+
+
+class Redelivery:
+    """``/v1/deliveries/{identifier}/redelivery``."""
+
+    def __init__(self, *, database: Database, now: Now) -> None:
+        self._database = database
+        self._now = now
+
+    @operation(
+        roles={Role.ADMIN},
+        summary="Try a delivery that was given up again",
+        description="At once, and as often as a new one. What its earlier attempts ran into stays in its history.",
+        tag="notices",
+        returns=DeliveryView,
+        problems=(NotFound, Conflict),
+        idempotent=True,
+    )
+    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, identifier: int) -> None:
+        """Make it due, and answer with it."""
+        with self._database.write() as db:
+            view = _view(outbox.revive(db, identifier, at=self._now(), actor=actor))
+        send_json(resp, view)
 
 
 class ContactResource:

@@ -42,6 +42,7 @@ class OutboxEvent(Base):
             sqlite_where=sa.text("dispatched_at IS NULL"),
             postgresql_where=sa.text("dispatched_at IS NULL"),
         ),
+        sa.Index("ix_outbox_event_at", "at", "id"),
     )
 
     id: Mapped[int] = mapped_column(Record, primary_key=True)
@@ -57,7 +58,8 @@ class Delivery(Base):
     """One event on its way to one recipient: the name of a configured webhook, or an e-mail address.
 
     It may be tried from ``next_at`` on. ``attempts`` counts the tries begun, and names the one under way: whoever raised it
-    holds the delivery until ``leased_until`` and is the only one whose result counts.
+    holds the delivery until ``leased_until`` and is the only one whose result counts. ``forgiven`` are those of them that do
+    not count towards giving up any more, because an admin wants it tried again.
     """
 
     __tablename__ = "delivery"
@@ -72,6 +74,7 @@ class Delivery(Base):
     recipient: Mapped[str] = mapped_column(sa.String(254))
     state: Mapped[str] = mapped_column(sa.String(10), default=DeliveryState.PENDING)
     attempts: Mapped[int] = mapped_column(sa.Integer, default=0)
+    forgiven: Mapped[int] = mapped_column(sa.Integer, default=0, server_default="0")
     next_at: Mapped[datetime]
     leased_until: Mapped[datetime | None]
     event: Mapped[OutboxEvent] = relationship()

@@ -9,6 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
+from audit.log import SYSTEM, Actor, append
+from core.errors import Conflict, NotFound
 from notices.models import Channel, Delivery, DeliveryAttempt, DeliveryState, OutboxEvent
 
 _BATCH = 100
@@ -74,6 +76,35 @@ def settle(db: Session, delivery: Delivery, *, at: datetime, problem: str | None
     )
     changed = mine.values(state=state, next_at=next_at or at, leased_until=None).returning(Delivery.id)
     return db.execute(changed).first() is not None
+
+
+def revive(db: Session, identifier: int, *, at: datetime, actor: Actor) -> Delivery:
+    """Have a delivery that was given up tried again from ``at`` on, as often as a new one. Raises NotFound, Conflict."""
+    row = db.scalar(sa.select(Delivery).where(Delivery.id == identifier).with_for_update())
+    if row is None:
+        raise NotFound("id", f"there is no delivery {identifier}")
+    if row.state != DeliveryState.DEAD:
+        raise Conflict(f"the delivery {identifier} is {row.state}: only one that was given up is tried again by hand")
+    row.state, row.next_at, row.forgiven = DeliveryState.PENDING, at, row.attempts
+    append(db, at=at, actor=actor, action="delivery.retry", subject=str(identifier), recipient=row.recipient)
+    return row
+
+
+def prune(db: Session, *, at: datetime, before: datetime) -> int:
+    """Remove some events from before a moment that everybody was told, with their deliveries; returns how many.
+
+    What was not delivered stays, whatever its age. Safe in several processes.
+    """
+    untold = sa.exists().where(Delivery.event_id == OutboxEvent.id, Delivery.state != DeliveryState.DELIVERED)
+    query = sa.select(OutboxEvent.id).where(OutboxEvent.at < before, OutboxEvent.dispatched_at.is_not(None), ~untold)
+    events = list(db.scalars(query.order_by(OutboxEvent.at, OutboxEvent.id).limit(_BATCH).with_for_update(skip_locked=True)))
+    if events:
+        deliveries = sa.select(Delivery.id).where(Delivery.event_id.in_(events))
+        db.execute(sa.delete(DeliveryAttempt).where(DeliveryAttempt.delivery_id.in_(deliveries)))
+        db.execute(sa.delete(Delivery).where(Delivery.event_id.in_(events)))
+        db.execute(sa.delete(OutboxEvent).where(OutboxEvent.id.in_(events)))
+        append(db, at=at, actor=SYSTEM, action="notices.prune", subject=before.isoformat(), events=len(events))
+    return len(events)
 
 
 def back_off(attempts: int) -> timedelta:

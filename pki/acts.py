@@ -13,15 +13,15 @@ from core.errors import Conflict
 from pki.certificates import certificate_with_serial
 from pki.enrolment import Enrolments
 from pki.grounds import HOLD
-from pki.models import Certificate
 from pki.profile_changes import CHANGE, ProfileChanges
-from pki.revocation import Revocations
-from pki.status_views import RevocationOrder, RevocationRequest
+from pki.revocation import Revocations, count_by_agency
+from pki.status_views import RevocationOrder, RevocationReceipt, RevocationRequest
 
 ISSUE: Final = "certificate.issue"
 RENEW: Final = "certificate.renew"
 REKEY: Final = "certificate.rekey"
 REVOKE: Final = "certificate.revoke"
+RESUME: Final = "certificate.resume"
 REVOKE_MANY: Final = "certificate.revoke-many"
 CEREMONY: Final = "authority.ceremony"
 
@@ -42,13 +42,25 @@ class RevocationActs:
         asked = request.model_dump(mode="json", exclude_none=True)
         return {"serial": row.serial, "subject": row.subject, "profiles": [row.profile], "request": asked}
 
+    def describe_resumption(self, serial: str) -> Payload:
+        """What is approved before this certificate is resumed. Raises NotFound, Conflict (it is not suspended)."""
+        with self._database.read() as db:
+            row = certificate_with_serial(db, serial)
+        if row.revocation_reason != HOLD or row.revoked_at is None:
+            raise Conflict(f"the certificate {row.serial} is not suspended: there is nothing to resume")
+        return {"serial": row.serial, "subject": row.subject, "profiles": [row.profile], "suspended_at": row.revoked_at.isoformat()}
+
     def describe_many(self, order: RevocationOrder) -> Payload:
         """The same for everything over one key or of one agency, with every serial number."""
-        serials = self._revocations.affected(key=order.key, agency=order.agency)
-        with self._database.read() as db:
-            profiles = sorted(set(db.scalars(sa.select(Certificate.profile).where(Certificate.serial.in_(serials)))))
+        found = self._revocations.affected(key=order.key, agency=order.agency, subtree=order.subtree)
         asked = order.model_dump(mode="json", exclude_none=True)
-        return {"serials": serials, "profiles": profiles, "request": asked}
+        profiles = sorted({one.profile for one in found})
+        return {
+            "serials": [one.serial for one in found],
+            "profiles": profiles,
+            "by_agency": count_by_agency(found),
+            "request": asked,
+        }
 
     def perform_one(self, payload: Payload, actor: Actor) -> Payload:
         """Revoke it, unless an earlier attempt under the same approval did."""
@@ -57,22 +69,34 @@ class RevocationActs:
             self._revocations.revoke(payload["serial"], actor=actor, **_why(request))
         return {"serial": payload["serial"]}
 
+    def perform_resumption(self, payload: Payload, actor: Actor) -> Payload:
+        """Resume it, unless an earlier attempt under the same approval did; Conflict when it was suspended anew meanwhile."""
+        if not self._did(actor, payload["serial"], "certificate.resume"):
+            if self.describe_resumption(payload["serial"])["suspended_at"] != payload["suspended_at"]:
+                raise Conflict("it was resumed and suspended again since this was asked for: ask again")
+            self._revocations.resume(payload["serial"], actor=actor)
+        return {"serial": payload["serial"]}
+
     def perform_many(self, payload: Payload, actor: Actor) -> Payload:
         """Revoke exactly those that were shown; Conflict when it would be others by now."""
         order = RevocationOrder.model_validate(payload["request"])
         serials: list[str] = payload["serials"]
         if serials and self._did(actor, serials[0]):
             return {"serials": serials}
-        if self._revocations.affected(key=order.key, agency=order.agency) != serials:
+        found = self._revocations.affected(key=order.key, agency=order.agency, subtree=order.subtree)
+        if [one.serial for one in found] != serials:
             raise Conflict("by now this would revoke other certificates than those that were approved: ask again")
-        if order.key is not None:
-            self._revocations.revoke_key(order.key, actor=actor, **_why(order))
-        else:
-            self._revocations.revoke_agency(order.agency or "", actor=actor, **_why(order))
+        self.revoke_many(order, actor)
         return {"serials": serials}
 
-    def _did(self, actor: Actor, serial: str) -> bool:
-        done = (AuditEntry.request_id == actor.request_id, AuditEntry.subject == serial, AuditEntry.action == "certificate.revoke")
+    def revoke_many(self, order: RevocationOrder, actor: Actor) -> list[RevocationReceipt]:
+        """Revoke what the order says; raises as :meth:`pki.revocation.Revocations.revoke_key` and ``revoke_agency`` do."""
+        if order.key is not None:
+            return self._revocations.revoke_key(order.key, actor=actor, **_why(order))
+        return self._revocations.revoke_agency(order.agency or "", actor=actor, subtree=order.subtree, **_why(order))
+
+    def _did(self, actor: Actor, serial: str, action: str = "certificate.revoke") -> bool:
+        done = (AuditEntry.request_id == actor.request_id, AuditEntry.subject == serial, AuditEntry.action == action)
         with self._database.read() as db:
             return db.scalar(sa.select(AuditEntry.id).where(*done)) is not None
 
@@ -90,13 +114,21 @@ def build_acts(enrolments: Enrolments, revocations: RevocationActs, profiles: Pr
             lambda payload: f"Thu hồi chứng thư {payload['serial']} ({payload['subject']})",
         ),
         Act(
+            RESUME,
+            ("resume",),
+            revocations.perform_resumption,
+            lambda payload: (
+                f"Khôi phục chứng thư {payload['serial']} ({payload['subject']}), tạm dừng từ {payload['suspended_at']}"
+            ),
+        ),
+        Act(
             CHANGE,
             ("profile",),
             profiles.perform,
             lambda payload: f"Đổi hồ sơ chứng thư {payload['profile']}, bản {payload['version']}",
         ),
         Act(CEREMONY, ("authority",), _permit, lambda payload: f"Nghi lễ khóa của cơ quan chứng thực {payload['authority']}"),
-        Act(REVOKE_MANY, ("revoke",), revocations.perform_many, lambda payload: f"Thu hồi {len(payload['serials'])} chứng thư"),
+        Act(REVOKE_MANY, ("revoke",), revocations.perform_many, _revoked_together),
     ]
 
 
@@ -111,6 +143,13 @@ def _named(payload: Payload) -> str:
 
 def _followed(payload: Payload) -> str:
     return f"{payload['serial']}, {_named(payload)}"
+
+
+def _revoked_together(payload: Payload) -> str:
+    order = payload["request"]
+    whose = "của một khóa" if order.get("agency") is None else f"của cơ quan {order['agency']}"
+    below = " và các đơn vị trực thuộc" if order.get("subtree") else ""
+    return f"Thu hồi {len(payload['serials'])} chứng thư {whose}{below}"
 
 
 def _why(request: RevocationRequest) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""OCSP over HTTP (RFC 6960, appendix A; RFC 5019): by POST, also on the express lane, and by GET."""
+"""OCSP over HTTP (RFC 6960, appendix A; RFC 5019): by POST, also on the express lane, and by GET; and the record of it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
-from typing import Final
+from datetime import datetime
+from typing import Final, Literal
 
 import falcon
 from cryptography import x509
 from cryptography.x509 import ocsp
+from pydantic import BaseModel, ConfigDict, Field
 
 from audit.log import Actor
 from core.clock import Now
-from core.errors import CondauError, Unavailable
+from core.db import Database
+from core.errors import CondauError, NotFound, Unavailable
 from pki.ocsp import Ask, OcspResponder
+from pki.ocsp_records import find_answers
+from registry.models import Role
 from web.express_shell import Call
-from web.operation import PUBLIC, Document, operation
+from web.operation import PUBLIC, Document, operation, send_json
 
 OCSP_REQUEST: Final = "application/ocsp-request"
 OCSP_RESPONSE: Final = "application/ocsp-response"
@@ -61,6 +66,58 @@ class ExpressOcsp:
     def answer_calls(self, calls: Sequence[Call]) -> list[bytes | CondauError]:
         """The OCSPResponse to each."""
         return self._responder.respond_all([Ask(call.body, call.actor) for call in calls])
+
+
+class OcspAnswerQuery(BaseModel):
+    """Of which serial number."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    serial: str = Field(max_length=80, description="In hex")
+    before: int | None = Field(default=None, ge=1, description="The `next` of the last page")
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class OcspAnswerView(BaseModel):
+    """One status that was signed and sent."""
+
+    at: datetime
+    serial: str
+    authority: str
+    status: Literal["good", "revoked", "unknown"]
+
+
+class OcspAnswerPage(BaseModel):
+    """A page of them."""
+
+    answers: list[OcspAnswerView]
+    next: int | None = Field(description="Pass as `before` for the next page; null at the end")
+
+
+class RecordedOcspAnswers:
+    """``/v1/ocsp-answers``."""
+
+    def __init__(self, *, database: Database) -> None:
+        self._database = database
+
+    @operation(
+        roles={Role.AUDITOR},
+        summary="What OCSP answered about a serial number, newest first",
+        description="Every answer that was signed; the audit entry `ocsp.respond` of the same moment names the requests.",
+        tag="status",
+        query=OcspAnswerQuery,
+        returns=OcspAnswerPage,
+        problems=(NotFound,),
+    )
+    def on_get(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, options: OcspAnswerQuery) -> None:  # noqa: ARG002 - every responder is told who asks
+        """Answer one page."""
+        with self._database.read() as db:
+            found = find_answers(db, options.serial, before=options.before, limit=options.limit)
+        views = [
+            OcspAnswerView.model_validate({"at": at, "serial": serial, "authority": authority, "status": status})
+            for _id, at, serial, authority, status in found
+        ]
+        send_json(resp, OcspAnswerPage(answers=views, next=found[-1][0] if len(found) == options.limit else None))
 
 
 class OcspGet:

@@ -12,10 +12,10 @@ from approvals.service import Approvals
 from approvals.views import ApprovalView
 from audit.log import Actor
 from core.errors import Conflict, NotFound
-from pki.acts import REVOKE, REVOKE_MANY, RevocationActs
+from pki.acts import RESUME, REVOKE, REVOKE_MANY, RevocationActs
 from pki.crl import CrlPublisher, PublishedCrl
 from pki.grounds import MEANINGS
-from pki.revocation import Revocations
+from pki.revocation import Revocations, count_by_agency
 from pki.status import StatusHistory
 from pki.status_views import (
     CrlQuery,
@@ -96,8 +96,10 @@ class Suspension:
 class Resumption:
     """``/v1/certificates/{serial}/resumption``."""
 
-    def __init__(self, *, revocations: Revocations) -> None:
+    def __init__(self, *, revocations: Revocations, acts: RevocationActs, approvals: Approvals) -> None:
         self._revocations = revocations
+        self._acts = acts
+        self._approvals = approvals
 
     @operation(
         roles={Role.ADMIN},
@@ -106,9 +108,16 @@ class Resumption:
         returns=RevocationReceipt,
         problems=(NotFound, Conflict),
         idempotent=True,
+        pending=ApprovalView,
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, serial: str) -> None:
         """Resume, and answer with the receipt."""
+        if self._approvals.active:
+            payload = self._acts.describe_resumption(serial)
+            pending = self._approvals.ask(RESUME, payload["profiles"], payload, actor)
+            if pending is not None:
+                send_pending(resp, pending)
+                return
         send_json(resp, self._revocations.resume(serial, actor=actor))
 
 
@@ -142,7 +151,7 @@ class RevocationCollection:
 
     @operation(
         roles={Role.ADMIN},
-        summary="Revoke everything over one key, or everything of one agency",
+        summary="Revoke everything over one key, or everything of one agency, alone or with those below it",
         tag="certificates",
         body=RevocationOrder,
         returns=RevocationReceipts,
@@ -153,8 +162,9 @@ class RevocationCollection:
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, body: RevocationOrder) -> None:
         """Revoke, and answer with a receipt for each."""
         if body.dry_run:
-            serials = self._revocations.affected(key=body.key, agency=body.agency)
-            send_json(resp, RevocationReceipts(dry_run=True, serials=serials, receipts=[]))
+            found = self._revocations.affected(key=body.key, agency=body.agency, subtree=body.subtree)
+            counts = count_by_agency(found)
+            send_json(resp, RevocationReceipts(dry_run=True, serials=[one.serial for one in found], by_agency=counts, receipts=[]))
             return
         if self._approvals.active:
             payload = self._acts.describe_many(body)
@@ -162,15 +172,9 @@ class RevocationCollection:
             if pending is not None:
                 send_pending(resp, pending)
                 return
-        revoke = self._revocations.revoke_agency if body.key is None else self._revocations.revoke_key
-        receipts = revoke(
-            body.key or body.agency or "",
-            actor=actor,
-            reason=body.reason,
-            ground=body.ground,
-            invalidity_date=body.invalidity_date,
-        )
-        send_json(resp, RevocationReceipts(dry_run=False, serials=[item.serial for item in receipts], receipts=receipts))
+        receipts = self._acts.revoke_many(body, actor)
+        serials = [item.serial for item in receipts]
+        send_json(resp, RevocationReceipts(dry_run=False, serials=serials, by_agency={}, receipts=receipts))
 
 
 class RevocationView:

@@ -23,7 +23,8 @@ from core.errors import Rejected
 from pki.certificates import parse_serial
 from pki.models import Authority, Certificate, CertificateState, HolderAgency, HolderText
 from pki.walk import Condition, Place, Streams, Walk, count, walk
-from registry.models import Agency, AgencyVersion, Subscriber
+from registry.agencies import with_those_below
+from registry.models import Agency, Subscriber
 from registry.registry import find_agency
 
 Standing = Literal["valid", "suspended", "revoked", "expired", "not-yet-valid", "undecided"]
@@ -249,26 +250,7 @@ def _agencies(db: Session, search: Search, at: datetime) -> list[Streams]:
     if root is None:
         raise Rejected("agency", f"no agency has the code {search.agency!r}")
     revoked = (Certificate.revocation_reason.is_not(None),) if search.standing in ("revoked", "suspended") else ()
-    return [Streams(Certificate.agency_id, frozenset(subtree(db, root.id, at)), revoked)]
-
-
-def subtree(db: Session, agency_id: int, at: datetime) -> set[int]:
-    """The agency, those below it at ``at``, and those that were merged into any of these."""
-    columns = sa.select(AgencyVersion.agency_id, AgencyVersion.parent_id, AgencyVersion.successor_id)
-    versions = db.execute(columns.where(AgencyVersion.since <= at).order_by(AgencyVersion.since)).all()
-    above = {agency: successor or parent for agency, parent, successor in versions}
-    below: dict[int, list[int]] = {}
-    for agency, parent in above.items():
-        if parent is not None:
-            below.setdefault(parent, []).append(agency)
-    found: set[int] = set()
-    waiting = [agency_id]
-    while waiting:
-        one = waiting.pop()
-        if one not in found:
-            found.add(one)
-            waiting += below.get(one, ())
-    return found
+    return [Streams(Certificate.agency_id, frozenset(with_those_below(db, root.id, at)), revoked)]
 
 
 def _format_cursor(place: Place) -> str:

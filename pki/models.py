@@ -252,7 +252,7 @@ class OcspRecord(Base):
     __table_args__ = (sa.Index("ix_ocsp_record_serial", "serial", "id"),)
 
     id: Mapped[int] = mapped_column(Record, primary_key=True)
-    at: Mapped[datetime] = mapped_column(index=True)
+    at: Mapped[datetime]
     authority_id: Mapped[int] = mapped_column(sa.ForeignKey("authority.id"))
     serial: Mapped[str] = mapped_column(sa.String(80))
     status: Mapped[str] = mapped_column(sa.String(10))

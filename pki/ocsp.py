@@ -19,7 +19,7 @@ from core.clock import Now
 from core.db import Database
 from core.errors import CondauError, Unavailable
 from core.settings import Config
-from core.signatures import fitting_hash, sign, verify
+from core.signatures import fitting_hash, sign_all, verify
 from hsm.keys import KeyStore
 from pki.certificates import Identity, authority_certificate, service_certificate
 from pki.lint import check_ocsp_lints
@@ -158,7 +158,7 @@ class OcspResponder:
         except Unavailable as away:
             return [away if isinstance(one, _Begun) else one for one in begun]
         drafts = [_guarded(self._draft, one, known) if isinstance(one, _Begun) else one for one in begun]
-        signed = [_guarded(self._sign, one) if isinstance(one, _Draft) else one for one in drafts]
+        signed = self._sign_each(drafts)
         answered = [_guarded(self._assemble, one, known) if isinstance(one, _Signed) else one for one in signed]
         made = [one for one in answered if isinstance(one, _Answered)]
         errors = self._check(made)
@@ -186,9 +186,23 @@ class OcspResponder:
         data = responder.form.build_data(query, statuses, this_update=known.at, next_update=known.at + self._life)
         return _Draft(begun, version, statuses, found[0] if len(found) == 1 else None, data)
 
-    def _sign(self, draft: _Draft) -> _Signed:
-        responder = draft.begun.responder
-        return _Signed(draft, sign(self._keys.key(responder.identity.key_label), draft.data, responder.algorithm))
+    def _sign_each(self, drafts: Sequence[_Draft | _Final]) -> list[_Signed | _Final]:
+        """Every draft signed; where the token fails, none of that responder's is."""
+        by_responder: dict[str, list[int]] = {}
+        for number, draft in enumerate(drafts):
+            if isinstance(draft, _Draft):
+                by_responder.setdefault(draft.begun.responder.identity.serial, []).append(number)
+        signed: list[_Signed | _Final] = [b"" if isinstance(draft, _Draft) else draft for draft in drafts]
+        for numbers in by_responder.values():
+            made = _guarded(self._sign, [draft for number in numbers if isinstance(draft := drafts[number], _Draft)])
+            for place, number in enumerate(numbers):
+                signed[number] = made[place] if isinstance(made, list) else made
+        return signed
+
+    def _sign(self, drafts: Sequence[_Draft]) -> list[_Signed]:
+        responder = drafts[0].begun.responder
+        key = self._keys.key(responder.identity.key_label)
+        return list(map(_Signed, drafts, sign_all(key, [draft.data for draft in drafts], responder.algorithm)))
 
     def _assemble(self, signed: _Signed, known: _Known) -> _Answered:
         draft, signature = signed
@@ -240,11 +254,11 @@ class OcspResponder:
 
         Answers of one form differ in serial numbers and moments alone, and a lint of each would cost ten times its signature.
         """
-        shared = (responder.identity.serial, query.nonce is None, len(statuses) > 1)
-        forms = {(*shared, status.name, status.reason, status.invalidity_date is None) for status in statuses}
-        if not forms <= self._linted:
+        serial, plain, several = responder.identity.serial, query.nonce is None, len(statuses) > 1
+        forms = [(serial, plain, several, status.name, status.reason, status.invalidity_date is None) for status in statuses]
+        if not self._linted.issuperset(forms):
             check_ocsp_lints(response)
-            self._linted |= forms
+            self._linted.update(forms)
 
     def _is_fresh(self, cached: _Cached, version: int, responder: _Responder, at: datetime) -> bool:
         same = (cached.status_version, cached.responder) == (version, responder.identity.serial)

@@ -33,6 +33,7 @@ _UNKNOWN: Final = b"\x82\x00"
 _BIT_STRING: Final = 0x03
 _EXPLICIT: Final = (0xA0, 0xA1, 0xA2)
 """Context tags [0], [1] and [2]."""
+_MOST_FRAMES: Final = 256
 
 
 class Reason(IntEnum):
@@ -73,31 +74,55 @@ class ResponseForm:
         self._cutoff = _extension(_ARCHIVE_CUTOFF, _time(archive_cutoff))
         self._algorithm = asn1.encode_der(signature_algorithm(key, fitting_hash(key).name))
         self._certificates = tlv(_EXPLICIT[0], tlv(SEQUENCE, responder.public_bytes(Encoding.DER)))
+        self._frames: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self._cutoff_only = tlv(_EXPLICIT[1], tlv(SEQUENCE, self._cutoff))
 
     def build_data(self, query: OcspQuery, statuses: Sequence[Status], *, this_update: datetime, next_update: datetime) -> bytes:
         """ResponseData (4.2.1), the bytes to be signed; one status for each certificate asked for, in whole seconds."""
-        since = _time(this_update)
-        period = since + tlv(_EXPLICIT[0], _time(next_update))
+        since, period = _period(this_update, next_update)
+        good = _GOOD + period + self._cutoff_only
         responses = [
-            tlv(SEQUENCE, wanted.der, _status(status), period, self._single_extensions(status))
+            tlv(SEQUENCE, wanted.der, good if status is GOOD else _status(status) + period + self._single_extensions(status))
             for wanted, status in zip(query.certificates, statuses, strict=True)
         ]
-        nonce = b""
-        if query.nonce is not None:
-            nonce = tlv(_EXPLICIT[1], tlv(SEQUENCE, _extension(_NONCE, tlv(OCTET_STRING, query.nonce))))
+        nonce = b"" if query.nonce is None else _nonce_head(len(query.nonce)) + query.nonce
         return tlv(SEQUENCE, self._responder, since, tlv(SEQUENCE, *responses), nonce)
 
     def build_response(self, data: bytes, signature: bytes) -> bytes:
         """A successful OCSPResponse around signed ``data``, with the responder's certificate."""
-        basic = tlv(SEQUENCE, data, self._algorithm, tlv(_BIT_STRING, b"\x00", signature), self._certificates)
-        return tlv(SEQUENCE, _SUCCESSFUL, tlv(_EXPLICIT[0], tlv(SEQUENCE, _BASIC, tlv(OCTET_STRING, basic))))
+        lengths = len(data), len(signature)
+        frame = self._frames.get(lengths)
+        if frame is None:
+            if len(self._frames) >= _MOST_FRAMES:
+                self._frames.clear()
+            frame = self._frames[lengths] = self._frame(*lengths)
+        return b"".join((frame[0], data, frame[1], signature, self._certificates))
+
+    def _frame(self, data: int, signature: int) -> tuple[bytes, bytes]:
+        """What stands before ``data`` and before the signature in a response where these have so many octets."""
+        between = self._algorithm + tlv(_BIT_STRING, bytes(1 + signature))[:-signature]
+        basic = tlv(SEQUENCE, bytes(data), between, bytes(signature), self._certificates)
+        whole = tlv(SEQUENCE, _SUCCESSFUL, tlv(_EXPLICIT[0], tlv(SEQUENCE, _BASIC, tlv(OCTET_STRING, basic))))
+        return whole[: len(whole) - data - len(between) - signature - len(self._certificates)], between
 
     def _single_extensions(self, status: Status) -> bytes:
         """Archive cutoff, and the CRL entry extension invalidityDate, which OCSP takes over (RFC 6960, 4.4.5)."""
         if status.invalidity_date is None:
             return self._cutoff_only
         return tlv(_EXPLICIT[1], tlv(SEQUENCE, self._cutoff, _extension(_INVALIDITY_DATE, _time(status.invalidity_date))))
+
+
+@lru_cache(maxsize=64)
+def _period(this_update: datetime, next_update: datetime) -> tuple[bytes, bytes]:
+    """thisUpdate alone (which is producedAt too), and with nextUpdate; the same for all of a second."""
+    since = _time(this_update)
+    return since, since + tlv(_EXPLICIT[0], _time(next_update))
+
+
+@lru_cache(maxsize=64)
+def _nonce_head(length: int) -> bytes:
+    """responseExtensions with a nonce of so many octets, up to the nonce."""
+    return tlv(_EXPLICIT[1], tlv(SEQUENCE, _extension(_NONCE, tlv(OCTET_STRING, bytes(length)))))[:-length]
 
 
 def build_refusal(status: ocsp.OCSPResponseStatus) -> bytes:
@@ -119,7 +144,6 @@ def _extension(name: bytes, value: bytes) -> bytes:
     return tlv(SEQUENCE, name, tlv(OCTET_STRING, value))
 
 
-@lru_cache(maxsize=1024)
 def _time(at: datetime) -> bytes:
-    """GeneralizedTime, in whole seconds; those of a batch are the same."""
+    """GeneralizedTime, in whole seconds."""
     return tlv(GENERALIZED_TIME, at.astimezone(UTC).strftime("%Y%m%d%H%M%SZ").encode("ascii"))

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, cast
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from audit.log import Actor, entry
 from core.db import Database, Row
 from core.raw_select import RawSelect
+from pki.certificates import parse_serial
 from pki.models import Authority, Certificate, CertificateState, OcspEvidence, OcspRecord, StatusEvent
 from pki.ocsp_der import GOOD, UNKNOWN, Status
 
@@ -76,6 +77,21 @@ def _standing(row: Sequence[Any]) -> Standing:
     if at is not None:
         status = Status("revoked", at, reason, invalidity_date)
     return Standing(authority_id, certificate_id, status, changed or 0, proved, proved_at)
+
+
+def find_answers(
+    db: Session, serial: str, *, before: int | None = None, limit: int = 100
+) -> list[tuple[int, datetime, str, str, str]]:
+    """What was said of this serial number (as a person writes it), the newest first: id, moment, serial, authority, status.
+
+    ``before``: only those with an id below it. Raises NotFound for what can be no serial number.
+    """
+    query = sa.select(OcspRecord.id, OcspRecord.at, OcspRecord.serial, Authority.name, OcspRecord.status)
+    query = query.join(Authority, OcspRecord.authority_id == Authority.id).where(OcspRecord.serial == parse_serial(serial))
+    if before is not None:
+        query = query.where(OcspRecord.id < before)
+    found = db.execute(query.order_by(OcspRecord.id.desc()).limit(limit))
+    return [(number, at, of, authority, status) for number, at, of, authority, status in found]
 
 
 def build_rows(answers: Iterable[Answer], *, at: datetime, keep_every: timedelta) -> list[Row]:

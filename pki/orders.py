@@ -115,7 +115,7 @@ def draw_order(
     violations += check_subject(subject)
     if not violations:
         check_open(db, holder.agency, at)
-    owner, issuer = f"subscriber/{holder.handle}", load_issuer(db, None)
+    owner, issuer = f"subscriber/{holder.handle}", load_issuer_of(db, profile)
     order = Order(
         profile, subject, days, owner, issuer, wish.actor, holder.id, key_label, names=names, reference=wish.reference.strip()
     )
@@ -131,8 +131,8 @@ def build_holder_subject(db: Session, holder: Subscriber, at: datetime, *, commo
     path = path_at(db, holder.agency, at)
     units = path[1:-1] if holder.kind == SubscriberKind.AGENCY else path[1:]
     return build_subject(
-        organization=path[0].name,
-        units=[version.name for version in units],
+        organization=path[0].certificate_name or path[0].name,
+        units=[version.certificate_name or version.name for version in units],
         locality=path[-1].locality,
         common_name=common_name or holder.common_name,
         uid=holder.uid,
@@ -191,6 +191,19 @@ def load_issuer(db: Session, name: str | None) -> Issuer:
     certificate = authority_certificate(authority)
     key: PublicKey = certificate.public_key()  # type: ignore[assignment]  # we made it: KeySpec has only these kinds
     return Issuer(authority.id, authority.name, authority.key_label, certificate.subject, key, certificate)
+
+
+def load_issuer_of(db: Session, profile: Profile) -> Issuer:
+    """The authority that issues certificates of a subscriber's profile. Raises Conflict (no such alias), Unavailable."""
+    if profile.issued_by is None:
+        return load_issuer(db, None)
+    query = sa.select(Authority.name).where(Authority.alias == profile.issued_by, Authority.certificate_der.is_not(None))
+    name = db.scalar(query.where(Authority.parent_id.is_not(None)).order_by(Authority.generation.desc()).limit(1))
+    if name is None:
+        raise Conflict(
+            f"the profile {profile.name} is issued by {profile.issued_by}, and no issuing authority has that alias: make it"
+        )
+    return load_issuer(db, name)
 
 
 def check_issuer_term(issuer: Issuer, at: datetime) -> None:

@@ -47,6 +47,7 @@ _LENGTHS: Final = {
     NameOID.COMMON_NAME: 64,
 }
 """Upper bounds in characters (RFC 5280, appendix A.1, ub-…)."""
+_AGENCY_NAMES: Final = (NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME)
 _FIELDS: Final = {
     NameOID.ORGANIZATION_NAME: "the agency's name",
     NameOID.ORGANIZATIONAL_UNIT_NAME: "the name of a unit",
@@ -82,6 +83,8 @@ class Profile:
     """False for an OCSP responder, whose status nobody asks (RFC 6960, 4.2.2.2.1)."""
     host_names: bool = False
     """Whether the holder's host names go into subjectAltName; then it must have some."""
+    issued_by: str | None = None
+    """The alias of the authority that issues it, by its newest generation; None: the newest authority below a root."""
 
 
 def profile_terms(profile: Profile) -> dict[str, Any]:
@@ -89,6 +92,8 @@ def profile_terms(profile: Profile) -> dict[str, Any]:
     terms: dict[str, Any] = {field.name: getattr(profile, field.name) for field in dataclasses.fields(profile)}
     terms["usages"] = sorted(profile.usages)
     terms["extended"] = [purpose.dotted_string for purpose in profile.extended]
+    if profile.issued_by is None:
+        del terms["issued_by"]  # so that what was recorded before there was such a choice keeps its digest
     return terms
 
 
@@ -150,7 +155,8 @@ def check_subject(subject: x509.Name) -> Iterator[Violation]:
     for attribute in subject:
         most = _LENGTHS.get(attribute.oid)
         if most is not None and len(attribute.value) > most:
-            message = f"{_FIELDS[attribute.oid]} has {len(attribute.value)} characters and a certificate holds {most}: shorten it"
+            remedy = "record a certificate_name with the agency" if attribute.oid in _AGENCY_NAMES else "shorten it"
+            message = f"{_FIELDS[attribute.oid]} has {len(attribute.value)} characters and a certificate holds {most}: {remedy}"
             yield Violation("subscriber", message)
 
 

@@ -45,6 +45,7 @@ _TYPES: Final[dict[str, tuple[type, str]]] = {
     "key_days": (int, "a whole number"),
     "status_checked": (bool, "true or false"),
     "host_names": (bool, "true or false"),
+    "issued_by": (str, "the alias of an authority"),
 }
 _REQUIRED: Final = ("version", "usages", "days", "max_days")
 
@@ -150,8 +151,9 @@ def _check_purposes(profile: Profile) -> Iterator[Violation]:
 
 def _check_subscriber(profile: Profile) -> Iterator[Violation]:
     if profile.holder is None:
-        if profile.renewal_max_days is not None:
-            yield Violation("renewal_max_days", "is for a profile with a holder")
+        for name in ("renewal_max_days", "issued_by"):
+            if getattr(profile, name) is not None:
+                yield Violation(name, "is for a profile with a holder")
         return
     if profile.policy is None or profile.policy.startswith("2.5.29.32"):
         yield Violation("policy", "a subscriber's certificate says by its policy what its holder is: name one of your own")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,12 +23,16 @@ from pki.crl import CrlPublisher
 from pki.grounds import BLOCKING, HOLD, Ground, choose_reason
 from pki.models import Authority, Certificate, CertificateState, StatusAct, StatusEvent, StatusReceipt, SubjectKey
 from pki.status_views import RevocationReceipt, Visibility
+from registry.agencies import agencies_with_code
 from registry.models import Agency, Subscriber
 
 _log = logging.getLogger("condau.pki")
 WATCH_FOR: Final = timedelta(hours=1)
 """How long the service looks whether its own OCSP and CRL tell of a change."""
-_AUTHORITIES: Final = ("root", "issuing-ca")
+_ROOT: Final = "root"
+_AUTHORITIES: Final = (_ROOT, "issuing-ca")
+_CHUNK: Final = 10_000
+"""Receipts asked for at once: databases take some ten thousand parameters."""
 _KINDS: Final = {
     StatusAct.SUSPEND: "certificate.suspended",
     StatusAct.RESUME: "certificate.resumed",
@@ -46,6 +51,20 @@ class Change:
     """A CRLReason; None for a resumption."""
     ground: Ground | None = None
     invalidity_date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """A certificate that would be revoked; ``agency`` is the code of its holder's agency."""
+
+    serial: str
+    profile: str
+    agency: str | None
+
+
+def count_by_agency(found: Sequence[Affected]) -> dict[str, int]:
+    """How many there are of each agency, the most first; those of no agency under an empty code."""
+    return dict(Counter(one.agency or "" for one in found).most_common())
 
 
 class Revocations:
@@ -121,17 +140,19 @@ class Revocations:
         code: str,
         *,
         actor: Actor,
+        subtree: bool = False,
         reason: str | None = None,
         ground: Ground | None = None,
         invalidity_date: datetime | None = None,
     ) -> list[RevocationReceipt]:
         """Revoke every unexpired certificate of the agency's subscribers, in one transaction.
 
+        With ``subtree`` also those of every agency below it now, or merged into one of these.
         Raises NotFound, Rejected, Conflict (there is none), Unavailable.
         """
         change = self._revocation(reason, ground, invalidity_date)
         with self._database.write() as db:
-            wanted = _of_agency(db, code, change.at)
+            wanted = _of_agency(db, code, change.at, subtree=subtree)
             rows = [row for row in _lock_rows(db, wanted, with_key=change.reason in BLOCKING) if _is_revocable(row)]
             if not rows:
                 raise Conflict(f"the agency {code} has no certificate left that could be revoked")
@@ -171,15 +192,20 @@ class Revocations:
             receipts = _record_receipts(db, change_standing(db, [row], change, actor), self._now())
         return self._publish(receipts, actor)[0]
 
-    def affected(self, *, key: str | None = None, agency: str | None = None) -> list[str]:
-        """The serial numbers that :meth:`revoke_key` or :meth:`revoke_agency` would revoke now."""
+    def affected(self, *, key: str | None = None, agency: str | None = None, subtree: bool = False) -> list[Affected]:
+        """What :meth:`revoke_key` or :meth:`revoke_agency` would revoke now."""
+        revocable = sa.or_(Certificate.revoked_at.is_(None), Certificate.revocation_reason == HOLD)
+        query = sa.select(Certificate.serial, Certificate.profile, Agency.code)
+        query = query.outerjoin(Subscriber, Certificate.subscriber_id == Subscriber.id).outerjoin(
+            Agency, Subscriber.agency_id == Agency.id
+        )
         with self._database.read() as db:
             if agency is not None:
-                wanted = _of_agency(db, agency, self._moment())
+                wanted = _of_agency(db, agency, self._moment(), subtree=subtree)
             else:
                 wanted = Certificate.spki_sha256 == (key or "").lower()
-            rows = list(db.scalars(sa.select(Certificate).where(wanted).order_by(Certificate.id)))
-        return [row.serial for row in rows if _is_revocable(row)]
+            rows = db.execute(query.where(wanted, revocable, Certificate.profile != _ROOT).order_by(Certificate.id))
+            return [Affected(*row) for row in rows]
 
     def receipt(self, identifier: str) -> RevocationReceipt:
         """A receipt as it stands now, with what was seen since. Raises NotFound."""
@@ -202,25 +228,24 @@ class Revocations:
 
     def _publish(self, receipts: Sequence[str], actor: Actor) -> list[RevocationReceipt]:
         """Issue the CRLs the certificates name and the complete one, note their numbers, and answer with the receipts."""
+        chunks = [receipts[start : start + _CHUNK] for start in range(0, len(receipts), _CHUNK)]
+        named: set[tuple[str, int]] = set()
         with self._database.read() as db:
-            scopes = db.execute(
-                sa.select(Authority.name, Certificate.crl_partition)
-                .join(Certificate, Certificate.authority_id == Authority.id)
-                .join(StatusEvent, StatusEvent.certificate_id == Certificate.id)
-                .join(StatusReceipt, StatusReceipt.event_id == StatusEvent.id)
-                .where(StatusReceipt.id.in_(receipts))
-                .distinct()
-            )
-            named = set(scopes)
+            for chunk in chunks:
+                scopes = _receipts().where(StatusReceipt.id.in_(chunk))
+                named.update(db.execute(scopes.with_only_columns(Authority.name, Certificate.crl_partition).distinct()))
         numbers = {}
         for name, partition in sorted(named | {(name, 0) for name, _ in named}):
             numbers[name, partition] = self._try_publish(name, partition, actor)
+        found: list[RevocationReceipt] = []
         with self._database.write() as db:
-            found = db.execute(_receipts().where(StatusReceipt.id.in_(receipts)).order_by(StatusEvent.id)).all()
-            for receipt, _, certificate, authority in found:
-                receipt.crl_number = numbers[authority, certificate.crl_partition]
+            for chunk in chunks:
+                for row in db.execute(_receipts().where(StatusReceipt.id.in_(chunk)).order_by(StatusEvent.id)):
+                    receipt, _, certificate, authority = row
+                    receipt.crl_number = numbers[authority, certificate.crl_partition]
+                    found.append(_view(*row))
         self._changed()
-        return [_view(*row) for row in found]
+        return found
 
     def _try_publish(self, authority: str, partition: int, actor: Actor) -> int | None:
         try:
@@ -300,11 +325,8 @@ def _lock_one(db: Session, serial: str) -> Certificate:
     return rows[0]
 
 
-def _of_agency(db: Session, code: str, at: datetime) -> sa.ColumnElement[bool]:
-    agency = db.scalar(sa.select(Agency.id).where(Agency.code == code))
-    if agency is None:
-        raise NotFound("agency", f"no agency has the code {code}")
-    subscribers = sa.select(Subscriber.id).where(Subscriber.agency_id == agency)
+def _of_agency(db: Session, code: str, at: datetime, *, subtree: bool) -> sa.ColumnElement[bool]:
+    subscribers = sa.select(Subscriber.id).where(Subscriber.agency_id.in_(agencies_with_code(db, code, at, subtree=subtree)))
     return sa.and_(Certificate.subscriber_id.in_(subscribers), Certificate.not_after >= at)
 
 
@@ -316,11 +338,11 @@ def _check_revocable(row: Certificate) -> None:
 
 
 def _is_revocable(row: Certificate) -> bool:
-    return row.profile != "root" and (row.revoked_at is None or row.revocation_reason == HOLD)
+    return row.profile != _ROOT and (row.revoked_at is None or row.revocation_reason == HOLD)
 
 
 def _check_no_root(row: Certificate) -> None:
-    if row.profile == "root":
+    if row.profile == _ROOT:
         raise Conflict("a root cannot revoke itself: nobody could believe it; remove it from the trust stores instead")
 
 

@@ -46,12 +46,18 @@ class RevocationOrder(RevocationRequest):
         "counts as compromised",
     )
     agency: str | None = Field(default=None, max_length=35, description="An agency's code: its unexpired certificates")
+    subtree: bool = Field(
+        default=False,
+        description="With agency: also of every agency below it now, or merged into one of these; try `dry_run` first",
+    )
     dry_run: bool = Field(default=False, description="Only say which certificates it would be")
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
         if (self.key is None) == (self.agency is None):
             raise ValueError("give either key or agency")
+        if self.subtree and self.agency is None:
+            raise ValueError("subtree goes with agency")
         return self
 
 
@@ -103,6 +109,7 @@ class RevocationReceipts(BaseModel):
 
     dry_run: bool
     serials: list[str]
+    by_agency: dict[str, int] = Field(description="How many of each agency, by its code; of a dry run only")
     receipts: list[RevocationReceipt] = Field(description="One for each; empty for a dry run")
 
 

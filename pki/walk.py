@@ -66,7 +66,7 @@ def walk(db: Session, plan: Walk, limit: int, after: Place | None) -> tuple[list
     """
     rest = plan.rest if plan.by_end else (*plan.rest, *plan.ends)
     if plan.streams and min(len(one.values) for one in plan.streams) > _MANY:
-        places, _ = _read(db, plan, None, after, _GROWTH * limit)
+        places, _ = _read(db, plan, None, after, min(MOST_EXAMINED, _GROWTH**2 * limit))
         kept = _judge(db, places, rest, [*plan.streams, *plan.among])
         if len(kept) >= limit:  # they are nearly all there are: no need to ask for each of many values
             return _cut(kept, limit)

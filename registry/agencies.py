@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from audit.log import Actor, append
 from core.errors import Conflict, Rejected
 from registry.models import Agency, AgencyVersion
-from registry.registry import checked_text
+from registry.registry import agency_with_code, checked_short, checked_text
 
 VIETNAM: Final = timezone(timedelta(hours=7))
 """The clock by which effective dates are meant."""
@@ -67,12 +67,26 @@ def check_open(db: Session, agency: Agency, at: datetime) -> None:
     )
 
 
-def rename(db: Session, agency: Agency, change: Change, *, name: str, locality: str | None = None) -> AgencyVersion:
-    """Give the agency another name (and locality) from the effective date on."""
+def rename(
+    db: Session,
+    agency: Agency,
+    change: Change,
+    *,
+    name: str,
+    locality: str | None = None,
+    certificate_name: str | None = None,
+) -> AgencyVersion:
+    """Give the agency another name (and locality, and what certificates call it) from the effective date on."""
     last = _last_open(db, agency, change)
     place = last.locality if locality is None else checked_text("locality", locality, 128)
-    version = AgencyVersion(name=checked_text("name", name, 300), locality=place, parent_id=last.parent_id)
-    return _add(db, agency, version, change, "agency.rename", name=version.name, former=last.name)
+    version = AgencyVersion(
+        name=checked_text("name", name, 300),
+        certificate_name=checked_short(certificate_name),
+        locality=place,
+        parent_id=last.parent_id,
+    )
+    told = {} if version.certificate_name is None else {"certificate_name": version.certificate_name}
+    return _add(db, agency, version, change, "agency.rename", name=version.name, former=last.name, **told)
 
 
 def move(db: Session, agency: Agency, change: Change, *, parent: Agency | None) -> AgencyVersion:
@@ -82,7 +96,7 @@ def move(db: Session, agency: Agency, change: Change, *, parent: Agency | None) 
         check_open(db, parent, change.effective)
         if any(version.agency_id == agency.id for version in path_at(db, parent, change.effective)):
             raise Conflict(f"{parent.code} is {agency.code} or under it: an agency cannot be under itself")
-    version = AgencyVersion(name=last.name, locality=last.locality, parent_id=parent.id if parent else None)
+    version = _next(last, parent_id=parent.id if parent else None)
     return _add(db, agency, version, change, "agency.move", parent=parent.code if parent else None)
 
 
@@ -92,7 +106,7 @@ def close(db: Session, agency: Agency, change: Change) -> AgencyVersion:
     under = [child.code for child in children_at(db, agency, change.effective)]
     if under:
         raise Conflict(f"{len(under)} agencies are under {agency.code} ({', '.join(under[:5])}): move, merge or close them first")
-    version = AgencyVersion(name=last.name, locality=last.locality, parent_id=last.parent_id, closed=True)
+    version = _next(last, closed=True)
     return _add(db, agency, version, change, "agency.close", name=last.name)
 
 
@@ -104,7 +118,7 @@ def merge(db: Session, agency: Agency, change: Change, *, into: Agency) -> Agenc
         raise Conflict(f"{into.code} is {agency.code} or under it: move {into.code} first")
     for child in children_at(db, agency, change.effective):
         move(db, child, change, parent=into)
-    version = AgencyVersion(name=last.name, locality=last.locality, parent_id=last.parent_id, closed=True, successor_id=into.id)
+    version = _next(last, closed=True, successor_id=into.id)
     return _add(db, agency, version, change, "agency.merge", into=into.code)
 
 
@@ -114,6 +128,12 @@ def children_at(db: Session, agency: Agency, at: datetime) -> list[Agency]:
     once = db.scalars(query.where(AgencyVersion.parent_id == agency.id).order_by(Agency.code_key)).unique()
     versions = ((child, version_at(child, at)) for child in once)
     return [child for child, version in versions if version.parent_id == agency.id and not version.closed]
+
+
+def _next(last: AgencyVersion, **changed: Any) -> AgencyVersion:
+    """A version that says what the last one says but for what changes."""
+    kept = {name: getattr(last, name) for name in ("name", "certificate_name", "locality", "parent_id")}
+    return AgencyVersion(**{**kept, **changed})
 
 
 def _last_open(db: Session, agency: Agency, change: Change) -> AgencyVersion:
@@ -144,3 +164,28 @@ def _add(db: Session, agency: Agency, version: AgencyVersion, change: Change, ac
 
 def _day(at: datetime) -> str:
     return f"{at.astimezone(VIETNAM):%Y-%m-%d}"
+
+
+def with_those_below(db: Session, agency_id: int, at: datetime) -> set[int]:
+    """The agency, those below it at ``at``, and those that were merged into any of these."""
+    columns = sa.select(AgencyVersion.agency_id, AgencyVersion.parent_id, AgencyVersion.successor_id)
+    versions = db.execute(columns.where(AgencyVersion.since <= at).order_by(AgencyVersion.since)).all()
+    above = {agency: successor or parent for agency, parent, successor in versions}
+    below: dict[int, list[int]] = {}
+    for agency, parent in above.items():
+        if parent is not None:
+            below.setdefault(parent, []).append(agency)
+    found: set[int] = set()
+    waiting = [agency_id]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += below.get(one, ())
+    return found
+
+
+def agencies_with_code(db: Session, code: str, at: datetime, *, subtree: bool) -> set[int]:
+    """The agency with the code, alone or with its :func:`with_those_below`. Raises NotFound."""
+    agency = agency_with_code(db, code)
+    return with_those_below(db, agency.id, at) if subtree else {agency.id}

@@ -89,6 +89,7 @@ class Agencies(_Registry):
                 actor=actor,
                 code=body.code,
                 name=body.name,
+                certificate_name=body.certificate_name,
                 locality=body.locality,
                 parent=parent,
                 since=start_of(body.since, at),
@@ -132,7 +133,8 @@ class AgencyNames(_Registry):
         change = Change(at, actor, start_of(body.effective, at))
         with self._database.write() as db:
             agency = registry.agency_with_code(db, code)
-            agencies.rename(db, agency, change, name=body.name, locality=body.locality)
+            short = body.certificate_name
+            agencies.rename(db, agency, change, name=body.name, certificate_name=short, locality=body.locality)
             send_json(resp, _detail(db, agency, change.effective))
 
 
@@ -282,7 +284,7 @@ def _code(db: Session, identifier: int | None) -> str | None:
 
 
 def _version(db: Session, version: AgencyVersion) -> dict[str, Any]:
-    columns = ("since", "name", "locality", "closed")
+    columns = ("since", "name", "certificate_name", "locality", "closed")
     codes = {"parent": _code(db, version.parent_id), "successor": _code(db, version.successor_id)}
     return {name: getattr(version, name) for name in columns} | codes
 

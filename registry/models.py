@@ -51,6 +51,7 @@ class AgencyVersion(Base):
     """What an agency was from ``since`` on, until its next version; rows are only ever added, so history stays as it was.
 
     ``closed`` on the last version ends the agency; ``successor_id`` is the one it was merged into, if any.
+    ``certificate_name`` is what certificates call it where its name is longer than they hold (X.520, ub-organization-name).
     """
 
     __tablename__ = "agency_version"
@@ -60,6 +61,7 @@ class AgencyVersion(Base):
     agency_id: Mapped[int] = mapped_column(sa.ForeignKey("agency.id"))
     since: Mapped[datetime]
     name: Mapped[str] = mapped_column(sa.String(300))
+    certificate_name: Mapped[str | None] = mapped_column(sa.String(64))
     locality: Mapped[str] = mapped_column(sa.String(128))
     parent_id: Mapped[int | None] = mapped_column(sa.ForeignKey("agency.id"), index=True)
     closed: Mapped[bool] = mapped_column(default=False)

@@ -8,7 +8,7 @@ import secrets
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -20,6 +20,8 @@ from registry.agency_codes import parse_agency_code
 from registry.identity_numbers import check_identity_number
 from registry.models import Agency, AgencyVersion, ApiClient, Grant, Role, Subscriber, SubscriberKind
 
+CERTIFICATE_NAME: Final = 64
+"""Characters of an organisation's or unit's name that a certificate holds (X.520, ub-organization-name)."""
 T = TypeVar("T")
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
@@ -83,16 +85,25 @@ def add_agency(
     locality: str,
     parent: Agency | None = None,
     since: datetime | None = None,
+    certificate_name: str | None = None,
 ) -> Agency:
     """Add an agency by its identifier code, below ``parent`` or at the top; ``since`` when it has had this name (None: ``at``).
 
+    ``certificate_name``: what certificates call it, where its name has more than :data:`CERTIFICATE_NAME` characters.
     Raises Rejected for what is no code or an empty name, Conflict when the code is taken, in whichever order it was written.
     """
     parsed = parse_agency_code(code)
     name, locality = checked_text("name", name, 300), checked_text("locality", locality, 128)
     agency = _insert(db, Agency(code=parsed.given, code_key=parsed.key), f"an agency with the code {code} exists already")
     agency.versions.append(
-        AgencyVersion(since=since or at, name=name, locality=locality, parent_id=parent.id if parent else None, closed=False)
+        AgencyVersion(
+            since=since or at,
+            name=name,
+            certificate_name=checked_short(certificate_name),
+            locality=locality,
+            parent_id=parent.id if parent else None,
+            closed=False,
+        )
     )
     db.flush()
     under = parent.code if parent else None
@@ -206,6 +217,11 @@ def granted_subscribers(db: Session, client: str) -> list[Subscriber]:
     """The subscribers the client system named ``client`` may sign for, by handle."""
     query = sa.select(Subscriber).join(Grant).join(ApiClient).where(ApiClient.name == client).order_by(Subscriber.handle)
     return list(db.scalars(query))
+
+
+def checked_short(certificate_name: str | None) -> str | None:
+    """What certificates are to call an agency; None: its name. Raises Rejected for more than a certificate holds."""
+    return None if certificate_name is None else checked_text("certificate_name", certificate_name, CERTIFICATE_NAME)
 
 
 def checked_text(field: str, value: str, most: int) -> str:

@@ -13,6 +13,9 @@ from registry.models import Role, SubscriberKind
 _EFFECTIVE: Final = "The day from which it counts, in Vietnam; by default now. It may lie behind or ahead"
 
 
+_SHORT: Final = "What certificates call it, where its name has more than the 64 characters they hold; null: its name"
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -47,6 +50,7 @@ class NewAgency(_Body):
 
     code: str = Field(max_length=35, description="Its identifier code in either written order: `H12.34` or `000.00.34.H12`")
     name: str = Field(max_length=300)
+    certificate_name: str | None = Field(default=None, max_length=64, description=_SHORT)
     locality: str = Field(max_length=128)
     parent: str | None = Field(default=None, max_length=35, description="The code of the agency it is under; null at the top")
     since: date | None = Field(default=None, description="Since when it has had this name; by default now")
@@ -56,6 +60,7 @@ class AgencyName(_Body):
     """Another name."""
 
     name: str = Field(max_length=300)
+    certificate_name: str | None = Field(default=None, max_length=64, description=_SHORT)
     locality: str | None = Field(default=None, max_length=128, description="By default it stays where it is")
     effective: date | None = Field(default=None, description=_EFFECTIVE)
 
@@ -85,6 +90,7 @@ class AgencyVersionView(BaseModel):
 
     since: datetime
     name: str
+    certificate_name: str | None = Field(description=_SHORT)
     locality: str
     parent: str | None = Field(description="The code of the agency it was under")
     closed: bool

@@ -86,7 +86,7 @@ class ArchivePlan:
     def note(self, digest: str, token: Token, actor: Actor, *, predecessor: str | None = None) -> None:
         """Plan for a document with this SHA-256 (hex) and this newest timestamp, which was made of ``predecessor``."""
         at, due = self._now(), self.due(token)
-        row = {"digest": digest, "at": at, "client": actor.name, "due": due, "until": holds_until(token)}
+        row = {"digest": digest, "at": at, "client": actor.name, "due": due, "until": holds_until(token), "successor": None}
         told = entry(at=at, actor=actor, action="archive.plan", subject=digest, due=f"{due:%Y-%m-%d}")
         rows: list[Row] = [(_INSERT, row), told]
         self._database.insert(*rows)

@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple, cast
+from functools import partial
+from typing import Final, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 from cryptography import x509
@@ -35,6 +36,9 @@ _INSERT: Final = sa.insert(cast("sa.Table", Timestamp.__table__))
 
 _TURN: Final = 10.0
 """Seconds a batch waits for its turn at the HSM."""
+_LEAD: Final = 10
+"""A genTime may lie this part of the stated accuracy before its signature is begun."""
+_T = TypeVar("_T")
 
 
 class Ask(NamedTuple):
@@ -45,8 +49,11 @@ class Ask(NamedTuple):
     unit: str | None = None
 
 
-class _Signed(NamedTuple):
-    """What the HSM has signed: the attributes over ``info``, by ``key``."""
+class _Draft(NamedTuple):
+    """What the HSM shall sign: ``attributes``, over the TSTInfo ``info`` of the moment ``at``.
+
+    ``until``: when (monotonic, in seconds) that moment is too long ago to be signed.
+    """
 
     query: Query
     key: UnitKey
@@ -54,7 +61,7 @@ class _Signed(NamedTuple):
     at: datetime
     info: bytes
     attributes: bytes
-    signature: bytes
+    until: float
 
 
 class _Unrecorded(NamedTuple):
@@ -77,7 +84,8 @@ class TimestampAuthority:
         self._database = database
         self._now = now
         # Two batches that take turns at one HSM, signature by signature, only wake each other up: the second one waits
-        self._drafting = threading.Semaphore(at_once)
+        self._signing = threading.Semaphore(at_once)
+        self._lead = config.accuracy_milliseconds / 1000 / _LEAD
         self._metrics = metrics or Metrics()
         self.units = TimestampUnits(database=database, keys=keys, config=config)
 
@@ -99,10 +107,11 @@ class TimestampAuthority:
         """
         parsed = [parse_query(ask.query, policies=self.units.policies(ask.unit)) for ask in asked]
         signed = self._sign_all(parsed, asked)
-        drafts = [
-            _try_to_finish(one, ask.actor) if isinstance(one, _Signed) else one for one, ask in zip(signed, asked, strict=True)
+        made = [
+            one if isinstance(one, Refusal) else _guarded(partial(_finish, *one, ask.actor), ask.actor)
+            for one, ask in zip(signed, asked, strict=True)
         ]
-        final = self._record_all(drafts, asked)
+        final = self._record_all(made, asked)
         self._count(final)
         return [_answer(one, ask.actor) for one, ask in zip(final, asked, strict=True)]
 
@@ -119,44 +128,50 @@ class TimestampAuthority:
         return self.units.signers(self.units.choose(None, None), self._now())
 
     def _stamp(self, query: Query, actor: Actor) -> bytes:
-        made = _finish(self._sign(query, None), actor)
+        made = _finish(*self._sign(self._draft(query, None)), actor)
         self._database.insert(*made.rows)
         return made.timestamp
 
-    def _sign_all(self, parsed: Sequence[Query | Refusal], asked: Sequence[Ask]) -> list[_Signed | Refusal]:
-        if not self._drafting.acquire(timeout=_TURN):
+    def _sign_all(self, parsed: Sequence[Query | Refusal], asked: Sequence[Ask]) -> list[tuple[_Draft, bytes] | Refusal]:
+        """The drafts with their signatures; while another batch is at the HSM this one waits."""
+        if not self._signing.acquire(timeout=_TURN):
             busy = Unavailable("hsm", "the HSM is still busy with earlier requests")
             return [one if isinstance(one, Refusal) else _refusal(busy, ask.actor) for one, ask in zip(parsed, asked, strict=True)]
         try:
+            drafts = [
+                one if isinstance(one, Refusal) else _guarded(partial(self._draft, one, ask.unit), ask.actor)
+                for one, ask in zip(parsed, asked, strict=True)
+            ]
             return [
-                one if isinstance(one, Refusal) else self._try_to_sign(one, ask) for one, ask in zip(parsed, asked, strict=True)
+                one if isinstance(one, Refusal) else _guarded(partial(self._sign, one), ask.actor)
+                for one, ask in zip(drafts, asked, strict=True)
             ]
         finally:
-            self._drafting.release()
+            self._signing.release()
 
-    def _try_to_sign(self, query: Query, ask: Ask) -> _Signed | Refusal:
-        try:
-            return self._sign(query, ask.unit)
-        except Exception as error:  # noqa: BLE001 - logged in full; the protocol has its own answer for a fault of the server
-            return _refusal(error, ask.actor)
-
-    def _sign(self, query: Query, unit: str | None) -> _Signed:
-        """A TSTInfo of this moment, signed at once: ``genTime`` waits for no other request."""
+    def _draft(self, query: Query, unit: str | None) -> _Draft:
+        """What is to be signed of this moment."""
         at = _to_milliseconds(self._now())
         key = self.units.key(self.units.choose(unit, query.policy), at)
         serial = x509.random_serial_number()  # 159 random bits
         info = key.info.build(query, serial=serial, at=at)
-        signer = key.signer
-        attributes = signer.build_attributes(content_type=ID_TST_INFO, message_digest=signer.digest(info))
-        began = time.perf_counter()
+        attributes = key.signer.build_attributes(content_type=ID_TST_INFO, message_digest=key.signer.digest(info))
+        return _Draft(query, key, format_serial(serial), at, info, attributes, time.monotonic() + self._lead)
+
+    def _sign(self, draft: _Draft) -> tuple[_Draft, bytes]:
+        """The draft with its signature; another draft when the first has waited too long for the HSM."""
+        if time.monotonic() > draft.until:
+            draft = self._draft(draft.query, draft.key.unit)
+        signer = draft.key.signer
+        began = time.monotonic()
         try:
-            signature = sign(key.key, attributes, signer.hash_algorithm, pss=signer.pss)
+            signature = sign(draft.key.key, draft.attributes, signer.hash_algorithm, pss=signer.pss)
         except Unavailable:
             self.units.forget()
             raise
         finally:
-            self._metrics.hsm_seconds.observe(time.perf_counter() - began)
-        return _Signed(query, key, format_serial(serial), at, info, attributes, signature)
+            self._metrics.hsm_seconds.observe(time.monotonic() - began)
+        return draft, signature
 
     def _record_all(self, drafts: Sequence[_Unrecorded | Refusal], asked: Sequence[Ask]) -> list[_Unrecorded | Refusal]:
         """Commit the records of all; what could not be recorded becomes a refusal."""
@@ -176,32 +191,32 @@ class TimestampAuthority:
             self._metrics.requests.labels(outcome).inc(count)
 
 
-def _try_to_finish(signed: _Signed, actor: Actor) -> _Unrecorded | Refusal:
+def _guarded(step: Callable[[], _T], actor: Actor) -> _T | Refusal:
     try:
-        return _finish(signed, actor)
+        return step()
     except Exception as error:  # noqa: BLE001 - logged in full; the protocol has its own answer for a fault of the server
         return _refusal(error, actor)
 
 
-def _finish(signed: _Signed, actor: Actor) -> _Unrecorded:
+def _finish(draft: _Draft, signature: bytes, actor: Actor) -> _Unrecorded:
     """The TimeStampToken, checked with the public key, and its rows; ValueError when the check fails."""
-    key = signed.key
+    key = draft.key
     timestamp = key.signer.build_signed_data(
-        signed.attributes,
-        signed.signature,
+        draft.attributes,
+        signature,
         content_type=ID_TST_INFO,
-        content=signed.info,
-        certificates=key.certificates if signed.query.certificates_wanted else b"",
+        content=draft.info,
+        certificates=key.certificates if draft.query.certificates_wanted else b"",
     )
-    key.signer.check(timestamp, signed.attributes, signed.signature, content=signed.info, content_type=ID_TST_INFO)
-    return _Unrecorded(timestamp, _rows(signed, actor, timestamp))
+    key.signer.check(timestamp, draft.attributes, signature, content=draft.info, content_type=ID_TST_INFO)
+    return _Unrecorded(timestamp, _rows(draft, actor, timestamp))
 
 
-def _rows(signed: _Signed, actor: Actor, timestamp: bytes) -> tuple[Row, Row]:
+def _rows(draft: _Draft, actor: Actor, timestamp: bytes) -> tuple[Row, Row]:
     """Record and audit entry, to be committed in one transaction before the timestamp leaves."""
-    query, key, at = signed.query, signed.key, signed.at
+    query, key, at = draft.query, draft.key, draft.at
     row = {
-        "serial": signed.serial,
+        "serial": draft.serial,
         "month": at.isoformat()[:7],
         "gen_time": at,
         "hash_algorithm": query.hash_name,
@@ -213,7 +228,7 @@ def _rows(signed: _Signed, actor: Actor, timestamp: bytes) -> tuple[Row, Row]:
         "client": actor.name,
         "der": timestamp,
     }
-    told = entry(at=at, actor=actor, action="timestamp.issue", subject=signed.serial, key=key.identity.key_label)
+    told = entry(at=at, actor=actor, action="timestamp.issue", subject=draft.serial, key=key.identity.key_label)
     return (_INSERT, row), told
 
 

@@ -22,7 +22,8 @@ from web.express import LONGEST, ExpressHandler, ExpressRequest, HeadReader
 
 LINGER: Final = 2.0
 """Seconds a stopping worker keeps connections for a request that is under way (as gunicorn does)."""
-_BATCH: Final = 32
+BATCH: Final = 32
+"""Requests answered together at most."""
 _LOOK_ROUND: Final = 1.0
 _log = logging.getLogger("condau.express")
 
@@ -69,12 +70,17 @@ class Lane:
         self._ready: deque[tuple[Kept, ExpressRequest]] = deque()
         self._stopped = False
 
+    @property
+    def connections(self) -> int:
+        """How many it has."""
+        return len(self._kept) + len(self._new)
+
     def start(self, name: str) -> None:
         """Begin."""
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread after the batch it is at."""
+        """End the thread after the batch it is at, and close its connections."""
         self._stopped = True
         os.eventfd_write(self._wake, 1)
 
@@ -89,7 +95,7 @@ class Lane:
             try:
                 self._read(self._epoll.poll(0 if self._ready else _LOOK_ROUND))
                 if self._ready:
-                    self._answer([self._ready.popleft() for _ in range(min(_BATCH, len(self._ready)))])
+                    self._answer([self._ready.popleft() for _ in range(min(BATCH, len(self._ready)))])
                 if time.monotonic() - looked > _LOOK_ROUND or not self._rules.alive():
                     looked = time.monotonic()
                     self._close_silent(looked)
@@ -98,6 +104,10 @@ class Lane:
                 self._ready.clear()
                 for kept in [kept for kept in self._kept.values() if kept.busy]:
                     self._close(kept)
+        for kept in list(self._kept.values()):
+            self._close(kept)
+        self._epoll.close()
+        os.close(self._wake)
 
     def _read(self, events: list[tuple[int, int]]) -> None:
         for descriptor, _ in events:

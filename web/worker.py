@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from functools import partial
 from selectors import EVENT_READ
@@ -10,8 +9,9 @@ from typing import Any, Final, Protocol, cast
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from web.balance import COURTESY, Balance
 from web.express import LONGEST, ExpressHandler, HeadReader
-from web.lane import Kept, Lane, LaneRules
+from web.lane import BATCH, Kept, Lane, LaneRules
 
 FIRST_BYTES: Final = 10.0
 """Seconds a new connection may stay silent."""
@@ -22,12 +22,16 @@ class ExpressApplication(Protocol):
 
     express: ExpressHandler
     express_threads: int
-    """How many lanes there are: with two, one signs while the other waits for the disk."""
+    """How many lanes there are: one more than the HSM bears calls, so that one waits for the disk while the others sign."""
 
 
 class ExpressWorker(ThreadWorker):
     """Reads what has arrived on a connection in the main thread; who sends plain small requests moves to a lane, all else goes
     to the pool."""
+
+    balance: Balance
+    slot: int | None = None
+    """This worker's in ``balance``; both are set before the fork."""
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -40,15 +44,28 @@ class ExpressWorker(ThreadWorker):
             give_back=lambda conn, data: self.method_queue.defer(self._go_general, conn, data),
             keepalive=float(self.cfg.keepalive),
         )
-        lanes = [Lane(handler=app.express, reader=self._reader, rules=rules) for _ in range(app.express_threads)]
-        self._lanes = itertools.cycle(lanes)
-        for number, lane in enumerate(lanes):
+        self._lanes = [Lane(handler=app.express, reader=self._reader, rules=rules) for _ in range(app.express_threads)]
+        # A full batch costs a request less than two halves that disturb each other, unless the HSM can sign both at once
+        self._fill = max(1, BATCH // max(1, app.express_threads - 1))
+        for number, lane in enumerate(self._lanes):
             lane.start(f"express-{number}")
         try:
             super().run()
         finally:
-            for lane in lanes:
+            for lane in self._lanes:
                 lane.stop()
+
+    def accept(self, listener: Any) -> None:
+        """A connection waits: let a worker that holds fewer take it."""
+        if self.slot is not None and self.nr_conns > self.balance.least():
+            time.sleep(COURTESY)
+        super().accept(listener)
+
+    def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
+        """As gunicorn does it; then tell the other workers how many connections there are."""
+        super().wait_for_and_dispatch_events(timeout)
+        if self.slot is not None:
+            self.balance.tell(self.slot, self.nr_conns)
 
     def enqueue_req(self, conn: TConn) -> None:
         """A connection is new or has become readable: take what is there, or wait until there is something."""
@@ -69,7 +86,12 @@ class ExpressWorker(ThreadWorker):
         if request is None:
             self._go_general(conn, data)
         else:
-            next(self._lanes).take(Kept(conn, conn.sock, _address(conn)), request)
+            self._choose_lane().take(Kept(conn, conn.sock, _address(conn)), request)
+
+    def _choose_lane(self) -> Lane:
+        """The first that is not filled yet, or else the emptiest."""
+        room = (lane for lane in self._lanes if lane.connections < self._fill)
+        return next(room, None) or min(self._lanes, key=lambda lane: lane.connections)
 
     def _go_general(self, conn: TConn, data: bytes) -> None:
         """To the pool, with what was read already."""

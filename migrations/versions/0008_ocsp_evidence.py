@@ -15,6 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply this revision."""
+    op.drop_index("ix_ocsp_record_at", table_name="ocsp_record")  # nothing asks by moment: one index on each answer is enough
     op.create_index("ix_ocsp_record_serial", "ocsp_record", ["serial", "id"])
     op.create_table(
         "ocsp_evidence",
@@ -34,3 +35,4 @@ def downgrade() -> None:
     """Take this revision back; the OCSP responses that were kept as proof are lost with it."""
     op.drop_table("ocsp_evidence")
     op.drop_index("ix_ocsp_record_serial", table_name="ocsp_record")
+    op.create_index("ix_ocsp_record_at", "ocsp_record", ["at"])

@@ -1,4 +1,4 @@
-"""Registry and deliveries: indexes that the inventory walks, who has certificates of which agency."""
+"""Registry and deliveries: what the inventory walks, deliveries that are tried again and pruned."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ depends_on = None
 def upgrade() -> None:
     """Apply this revision."""
     _upgrade_inventory()
+    op.add_column("agency_version", sa.Column("certificate_name", sa.String(length=64), nullable=True))
+    op.create_index("ix_outbox_event_at", "outbox_event", ["at", "id"])
+    op.add_column("delivery", sa.Column("forgiven", sa.Integer(), server_default="0", nullable=False))
 
 
 def _upgrade_inventory() -> None:
@@ -43,6 +46,9 @@ def _upgrade_inventory() -> None:
 
 def downgrade() -> None:
     """Take this revision back."""
+    op.drop_column("delivery", "forgiven")
+    op.drop_column("agency_version", "certificate_name")
+    op.drop_index("ix_outbox_event_at", "outbox_event")
     op.drop_table("holder_agency")
     op.drop_index("ix_certificate_revoked_of_agency", "certificate")
     op.drop_index("ix_certificate_of_profile_by_end", "certificate")

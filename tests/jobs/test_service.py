@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hsm.keys import KeySpec
 from jobs.kinds import EnrolmentKind
 from jobs.views import JobView, ReplacementRequest
 from pki.views import CertificateRequest
+from registry import agencies, registry
 from tests.jobs.house import Office, csv_of
 from tests.pki.house import ADMIN, BrokenKeys, make_csr
 
@@ -201,6 +203,15 @@ def test_an_agency_is_replaced_and_what_brought_its_own_key_is_only_revoked(offi
         assert (after.predecessor_id, after.revoked_at) == (office.house.row(old).id, None)
     assert (third.serial, "not in the HSM" in third.detail) == (None, True)
     assert {office.house.row(serial).revocation_reason for serial in (*seals, device)} == {"keyCompromise"}
+    with office.house.database.write() as db:
+        at, below = office.house.clock(), registry.agency_with_code(db, "H26.1")
+        above = registry.add_agency(db, at=at, actor=ADMIN, code="H26", name="Ủy ban Thử nghiệm", locality="Hà Nội")
+        agencies.move(db, below, agencies.Change(at=at, actor=ADMIN, effective=at + timedelta(days=1)), parent=above)
+    office.house.clock.move(days=1)
+    all_below = office.jobs.check_replacement(ReplacementRequest(agency="H26", subtree=True, reference="9"), actor=ADMIN)
+    assert all_below.progress.ready == 2
+    with pytest.raises(Rejected, match="nothing to replace"):
+        office.jobs.check_replacement(ReplacementRequest(agency="H26", reference="9"), actor=ADMIN)
     later = office.jobs.check_replacement(ReplacementRequest(profile="agency-seal", reference="9"), actor=ADMIN)
     assert later.estimate.measured
 

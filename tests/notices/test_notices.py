@@ -14,24 +14,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import falcon
+import falcon.testing
 import pytest
 import sqlalchemy as sa
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
 
-from audit.log import SYSTEM
+from audit.log import SYSTEM, AuditEntry
 from core.config import parse_config
 from core.db import Database
 from core.errors import Rejected
 from core.settings import NoticesConfig
-from notices import outbox
+from notices import http, outbox
 from notices.contacts import set_contact
 from notices.courier import Courier
 from notices.models import Channel, Delivery, DeliveryState, OutboxEvent
 from pki.reminders import Reminders
+from registry import registry
+from registry.models import Role
 from tests.conftest import Clock
 from tests.pki.test_inventory import Shelf
 from tests.service import free_port
+from web import problems
+from web.access import ApiKeys, Shell
 
 SECRET = b"a secret of some length"
 
@@ -161,6 +167,56 @@ def test_what_is_refused_is_tried_again_later_and_given_up_at_last(
     assert (delivery.state, delivery.attempts, len(receiver.received)) == ("dead", 3, 3)
     assert [attempt.problem for attempt in delivery.history] == [f"answered {status}"] * 3
     assert len({json.loads(body)["id"] for _, body in receiver.received}) == 1
+
+
+def test_what_was_given_up_is_tried_again_by_hand_with_its_history(
+    database: Database, clock: Clock, config: NoticesConfig, receiver: Receiver
+) -> None:
+    _record(database, clock)
+    receiver.status = 500
+    courier = _courier(database, replace(config, attempts=1), clock)
+    courier.deliver()
+    [dead] = _deliveries(database)
+    app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=database), body_limit=10_000)])
+    problems.install(app)
+    app.add_route("/v1/deliveries/{identifier:int}/redelivery", http.Redelivery(database=database, now=clock))
+    with database.write() as db:
+        headers = {"Authorization": f"Bearer {registry.add_client(db, at=clock(), actor=SYSTEM, name='a', role=Role.ADMIN)}"}
+    client = falcon.testing.TestClient(app, headers=headers)
+    for status in (200, 409):
+        assert client.simulate_post(f"/v1/deliveries/{dead.id}/redelivery").status_code == status
+    assert client.simulate_post("/v1/deliveries/999/redelivery").status_code == 404
+    assert courier.deliver() == 1
+    with database.write() as db:
+        outbox.revive(db, dead.id, at=clock(), actor=SYSTEM)
+    receiver.status = 204
+    assert courier.deliver() == 1
+    [delivery] = _deliveries(database)
+    assert (delivery.state, [attempt.problem for attempt in delivery.history]) == ("delivered", ["answered 500"] * 2 + [None])
+    with database.read() as db:
+        assert db.scalars(sa.select(AuditEntry.actor).where(AuditEntry.action == "delivery.retry")).all() == ["a", "condau"]
+
+
+def test_only_what_everybody_was_told_long_ago_is_forgotten(
+    database: Database, clock: Clock, config: NoticesConfig, receiver: Receiver
+) -> None:
+    courier = _courier(database, replace(config, attempts=1, keep_days=100), clock)
+    _record(database, clock, "told")
+    courier.deliver()
+    receiver.status = 500
+    _record(database, clock, "dead")
+    courier.deliver()
+    _record(database, clock, "waiting")
+    clock.move(days=99)
+    receiver.status = 204
+    _record(database, clock, "new")
+    assert courier.prune() == 0
+    clock.move(days=2)
+    assert _courier(database, replace(config, keep_days=0), clock).prune() == 0
+    assert [courier.prune(), courier.prune()] == [1, 0]
+    with database.read() as db:
+        assert db.scalars(sa.select(OutboxEvent.subject).order_by(OutboxEvent.id)).all() == ["dead", "waiting", "new"]
+    assert len(_deliveries(database)) == 1
 
 
 def test_a_receiver_that_is_away_and_a_missing_secret_stop_nobody_else(
@@ -306,6 +362,7 @@ def test_a_refused_address_is_kept_in_the_history(
         ({"smtp_security": "maybe"}, "notices.smtp_security"),
         ({"smtp_user": "u", "smtp_security": "none"}, "notices.smtp_user"),
         ({"attempts": 0}, "notices.attempts"),
+        ({"keep_days": 60}, "notices.keep_days"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, settings: dict[str, Any], field: str) -> None:

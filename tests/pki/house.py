@@ -175,12 +175,13 @@ def make_app(house: House) -> Any:
     problems.install(app)
     app.add_route("/ocsp", http_ocsp.OcspPost(responder=house.ocsp))
     app.add_route("/ocsp/{request:path}", http_ocsp.OcspGet(responder=house.ocsp, now=house.clock))
+    app.add_route("/v1/ocsp-answers", http_ocsp.RecordedOcspAnswers(database=house.database))
     app.add_route("/crl/{file}", http_status.CrlFile(publisher=house.crl))
     app.add_route("/crl/{file}/{part}", http_status.CrlPartFile(publisher=house.crl))
     app.add_route("/v1/crls/{authority}", http_status.CrlArchive(publisher=house.crl))
     app.add_route("/v1/revocation-grounds", http_status.Grounds())
     for act in (http_status.Revocation, http_status.Suspension, http_status.Resumption):
-        own = house.revoking if act is http_status.Revocation else {"revocations": house.revocations}
+        own = {"revocations": house.revocations} if act is http_status.Suspension else house.revoking
         app.add_route(f"/v1/certificates/{{serial}}/{act.__name__.lower()}", act(**own))
     app.add_route("/v1/certificates/{serial}/status", http_status.CertificateStatus(history=house.history))
     app.add_route("/v1/revocations", http_status.RevocationCollection(**house.revoking))

@@ -143,6 +143,25 @@ def test_behind_approvals_issue_renew_and_revoke_wait_and_show_what_they_will_do
     assert api.post(f"/v1/certificates/{serial}/revocation", {}).status_code == 409
 
 
+def test_a_suspension_ends_with_approval_only_and_only_the_one_that_was_shown(house: House) -> None:
+    house = replace(house, config=replace(house.config, approvals=ApprovalsConfig(resume=("device",))))
+    api, serial = Api(house), house.issue().serial
+    assert api.post(f"/v1/certificates/{serial}/resumption", {}).status_code == 409
+    shown = []
+    for _ in range(2):
+        assert api.post(f"/v1/certificates/{serial}/suspension", {}).status_code == 200, "suspending never waits"
+        answer = api.post(f"/v1/certificates/{serial}/resumption", {})
+        assert (answer.status_code, house.row(serial).revocation_reason) == (202, "certificateHold")
+        shown.append(answer.json)
+        house.clock.move(seconds=1)
+        if len(shown) == 1:
+            house.revocations.resume(serial, actor=ADMIN)
+    first, second = (
+        house.approvals.approve(item["id"], payload_sha256=item["payload_sha256"], actor=OTHER).state for item in shown
+    )
+    assert (first, second, house.row(serial).revoked_at) == ("failed", "executed", None)
+
+
 def test_a_profile_that_needs_no_approval_is_issued_at_once(house: House) -> None:
     house = replace(house, config=replace(house.config, approvals=ApprovalsConfig(issue=("officer",))))
     assert Api(house).post("/v1/certificates", ORDER).status_code == 201

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from audit.log import AuditEntry
 from core.errors import Conflict, Rejected
 from hsm.keys import KeySpec
+from pki import orders
 from pki.ca import IssuedCertificate
 from pki.models import LintSet, ProfileVersion
-from pki.profile_files import DEFAULTS
+from pki.place import Place
+from pki.profile import Profile, build_subject, profile_digest
+from pki.profile_files import DEFAULTS, SHIPPED, parse_profile
 from registry import agencies, registry
 from registry.agencies import Change
 from registry.models import Agency, SubscriberKind
@@ -160,6 +164,51 @@ def test_a_closed_agency_gets_nothing_and_is_told_why(house: House) -> None:
         subscriber = registry.subscriber_named(db, "chuyen")
         registry.change_subscriber(db, subscriber, at=house.clock(), actor=ADMIN, agency=registry.agency_with_code(db, "H44"))
     assert _names(_issue(house, "chuyen", "officer"))[1] == "Cơ quan H44"
+
+
+def test_an_agency_with_a_long_name_is_called_by_a_recorded_shorter_one(house: House) -> None:
+    long = "Ban Quản lý dự án đầu tư xây dựng các công trình giao thông và nông nghiệp tỉnh"
+    at = house.clock()
+    with house.database.write() as db:
+        above = registry.add_agency(db, at=at, actor=ADMIN, code="H63", name=long, locality="Huế")
+        registry.add_agency(db, at=at, actor=ADMIN, code="H63.1", name="Phòng " + long, locality="Huế", parent=above)
+    _subscriber(house, "dai", SubscriberKind.OFFICER, "H63.1")
+    with pytest.raises(Rejected) as caught:
+        _issue(house, "dai", "officer")
+    for item, length in zip(caught.value.violations, (len(long), len(long) + 6), strict=True):
+        assert f"{length} characters and a certificate holds 64: record a certificate_name" in item.message
+    with pytest.raises(Rejected, match="64 printable characters"):
+        registry.checked_short("x" * 65)
+    with house.database.write() as db:
+        for code, short in (("H63", "BQLDA tỉnh"), ("H63.1", "Phòng BQLDA tỉnh")):
+            agency = registry.agency_with_code(db, code)
+            agencies.rename(db, agency, Change(at, ADMIN, at + timedelta(hours=1)), name=long, certificate_name=short)
+    house.clock.move(hours=2)
+    assert _names(_issue(house, "dai", "officer"))[1:3] == ["BQLDA tỉnh", "Phòng BQLDA tỉnh"]
+    with house.database.write() as db:
+        below = registry.agency_with_code(db, "H63.1")
+        moved = agencies.move(db, below, Change(at, ADMIN, at + timedelta(hours=3)), parent=None)
+        assert (moved.name, moved.certificate_name) == (long, "Phòng BQLDA tỉnh")
+
+
+def test_a_profile_is_issued_by_the_newest_generation_of_the_authority_it_names(house: House) -> None:
+    subject = build_subject(organization="Cơ quan", locality="Huế", common_name="Other CA")
+    for name, generation in (("other", 1), ("other-g2", 2), ("third", 1)):
+        place = Place(alias=name.partition("-")[0], generation=generation)
+        house.ca.create_authority(name, subject=subject, spec=KeySpec.P_256, issuer="root", actor=ADMIN, place=place)
+
+    def issuer(profile: Profile) -> str:
+        with house.database.read() as db:
+            return orders.load_issuer_of(db, profile).name
+
+    device = DEFAULTS["device"]
+    named = replace(device, version=2, issued_by="other")
+    assert (issuer(device), issuer(named)) == ("third", "other-g2")
+    assert profile_digest(device) != profile_digest(replace(device, issued_by="other"))
+    with pytest.raises(Conflict, match="no issuing authority has that alias"):
+        issuer(replace(device, issued_by="root"))
+    with pytest.raises(Rejected, match="profile with a holder"):
+        parse_profile("tsa", (SHIPPED / "tsa.toml").read_text(encoding="utf-8") + '\nissued_by = "issuing"\n')
 
 
 def test_two_closures_at_once_are_one(house: House) -> None:

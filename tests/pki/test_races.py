@@ -19,6 +19,8 @@ from core.db import Database
 from core.errors import Conflict, Rejected
 from core.settings import Config
 from pki.models import Authority, Certificate, Crl, StatusEvent, SubjectKey
+from registry import agencies, registry
+from registry.models import Agency, AgencyVersion, SubscriberKind
 from tests.conftest import Clock
 from tests.pki.house import ADMIN, REFERENCE, House, make_csr
 from tests.software_keys import SoftwareKeys
@@ -81,6 +83,30 @@ def issue_other(house: House, csr: str) -> str:
 def _issue(house: House, csr: str, subscriber: str) -> str:
     issued = house.ca.issue_from_csr(csr.encode(), profile="device", subscriber=subscriber, reference=REFERENCE, actor=ADMIN)
     return issued.serial
+
+
+def issue_within(house: House, thing: str) -> str:
+    """A certificate for the officer of an agency; or the agency closed, where that is what both do."""
+    verb, code, handle = thing.split()
+    if verb == "close-too":
+        return change_agency(house, thing)
+    issued = house.ca.issue_from_csr(make_csr(), profile="officer", subscriber=handle, reference=REFERENCE, actor=ADMIN)
+    return f"{issued.serial} {code}"
+
+
+def change_agency(house: House, thing: str) -> str:
+    """The agency closed, renamed or merged, from now on."""
+    verb, code, _ = thing.split()
+    change = agencies.Change(at=house.clock(), actor=ADMIN, effective=house.clock())
+    with house.database.write() as db:
+        agency = registry.agency_with_code(db, code)
+        if verb == "rename":
+            agencies.rename(db, agency, change, name=f"Cơ quan mới {code}")
+        elif verb == "merge":
+            agencies.merge(db, agency, change, into=registry.agency_with_code(db, "H26.1"))
+        else:
+            agencies.close(db, agency, change)
+    return verb
 
 
 def _work(url: str, ders: dict[str, bytes], at: datetime, act: Act, things: list[str], barrier: Barrier, answers: Any) -> None:
@@ -167,6 +193,35 @@ def test_double_issue(house: House) -> None:
         ).all()
         assert len(owners) == ROUNDS
         assert db.scalar(sa.select(sa.func.count()).where(Certificate.profile == "device", Certificate.state == "issued")) == ROUNDS
+
+
+def test_an_agency_closed_merged_or_renamed_against_an_issuance_within(house: House) -> None:
+    """The change is made once; who was issued a certificate was an officer of the open agency, under one of its names."""
+    things = []
+    for number, verb in enumerate(["close", "merge", "rename", "close-too"] * 3):
+        code, handle = f"H7{number}", f"can-bo-{number}"
+        things.append(f"{verb} {code} {handle}")
+        with house.database.write() as db:
+            known: dict[str, Any] = {"at": house.clock(), "actor": ADMIN}
+            agency = registry.add_agency(db, code=code, name=f"Cơ quan {code}", locality="Hà Nội", **known)
+            registry.add_subscriber(db, handle=handle, kind=SubscriberKind.OFFICER, common_name="A", agency=agency, **known)
+    house.clock.move(hours=1)
+    for index, told in _race(house, issue_within, change_agency, things).items():
+        verb, code, _ = things[index].split()
+        answers = dict(told)
+        if verb == "close-too":
+            assert sorted(answers.values()) == ["Conflict", "close-too"]
+            continue
+        assert answers["change_agency"] == verb
+        if answers["issue_within"] == "Conflict":
+            assert verb != "rename"
+            continue
+        names = x509.load_der_x509_certificate(house.row(answers["issue_within"].split()[0]).der or b"").subject
+        organisations = [item.value for item in names if "Cơ quan" in str(item.value)]
+        assert organisations in ([f"Cơ quan {code}"], [f"Cơ quan mới {code}"])
+    with house.database.read() as db:
+        count = sa.select(sa.func.count()).where(AgencyVersion.agency_id == Agency.id, Agency.code.like("H7%"))
+        assert db.scalar(count) == 2 * len(things)
 
 
 def test_suspend_against_resume(house: House) -> None:

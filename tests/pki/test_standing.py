@@ -20,6 +20,8 @@ from hsm.keys import KeySpec
 from pki.ca import to_pem
 from pki.grounds import MEANINGS, REASONS, Ground, choose_reason
 from pki.models import Certificate, StatusEvent, SubjectKey
+from pki.revocation import count_by_agency
+from registry import agencies, registry
 from tests.conftest import Clock
 from tests.pki.house import ADMIN, House, make_csr, run
 from tests.software_keys import make_key
@@ -117,7 +119,7 @@ def test_a_compromised_key_takes_everything_over_it_along_and_is_blocked(house: 
 def test_by_key_revokes_blocks_and_then_conflicts(house: House) -> None:
     first, second = _shared_key(house)
     key = house.row(first.serial).spki_sha256
-    assert house.revocations.affected(key=key) == [first.serial, second.serial]
+    assert [one.serial for one in house.revocations.affected(key=key)] == [first.serial, second.serial]
     receipts = house.revocations.revoke_key(key.upper(), actor=ADMIN)
     assert [(item.serial, item.reason) for item in receipts] == [(first.serial, "keyCompromise"), (second.serial, "keyCompromise")]
     assert len({item.crl_number for item in receipts}) == 1
@@ -129,7 +131,7 @@ def test_by_key_revokes_blocks_and_then_conflicts(house: House) -> None:
 
 def test_by_agency_revokes_its_unexpired_certificates_only(house: House) -> None:
     issued = {house.issue("device").serial, house.issue("other").serial}
-    assert set(house.revocations.affected(agency="H26.1")) == issued
+    assert {one.serial for one in house.revocations.affected(agency="H26.1")} == issued
     receipts = house.revocations.revoke_agency("H26.1", ground=Ground.ORGANISATION_ENDED, actor=ADMIN)
     assert {item.serial for item in receipts} == issued
     assert {item.reason for item in receipts} == {"cessationOfOperation"}
@@ -138,6 +140,21 @@ def test_by_agency_revokes_its_unexpired_certificates_only(house: House) -> None
     with pytest.raises(NotFound):
         house.revocations.revoke_agency("H00", actor=ADMIN)
     assert {row.serial for row in house.rows("issued") if row.revoked_at} == issued
+
+
+def test_an_agency_is_revoked_with_those_below_it_only_where_that_is_asked_for(house: House) -> None:
+    issued, at = {house.issue("device").serial, house.issue("other").serial}, house.clock()
+    with house.database.write() as db:
+        below = registry.agency_with_code(db, "H26.1")
+        above = registry.add_agency(db, at=at, actor=ADMIN, code="H26", name="Ủy ban Thử nghiệm", locality="Hà Nội")
+        agencies.move(db, below, agencies.Change(at=at, actor=ADMIN, effective=at + timedelta(days=1)), parent=above)
+    with pytest.raises(Conflict, match="no certificate left"):  # it is below from tomorrow on
+        house.revocations.revoke_agency("H26", subtree=True, actor=ADMIN)
+    house.clock.move(days=1)
+    assert house.revocations.affected(agency="H26") == []
+    assert count_by_agency(house.revocations.affected(agency="H26", subtree=True)) == {"H26.1": 2}
+    receipts = house.revocations.revoke_agency("H26", subtree=True, actor=ADMIN)
+    assert {item.serial for item in receipts} == issued <= house.crl_serials()
 
 
 def test_what_was_known_then_is_proved_by_a_crl(house: House, clock: Clock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +20,9 @@ from audit.log import AuditEntry
 from core.cms import check_signed_data
 from core.db import Database
 from core.errors import Rejected, Unavailable
+from core.raw_insert import RawInsert
 from core.settings import TsaUnitConfig
+from core.signatures import sign
 from hsm.keys import KeySpec, PrivateKey
 from pki.models import Certificate
 from tests.conftest import Clock
@@ -28,7 +31,7 @@ from tests.tsa.requests import CERT_REQ, HASHED, imprint, integer, query, tlv
 from tests.tsa.test_request import FULL, NIST, POLICY_DER, REFUSED, algorithm
 from tests.tsa.unit import ACTOR, POLICY, Pki, install_unit, make_authority, subject
 from tsa import authority as module
-from tsa.authority import TimestampAuthority
+from tsa.authority import Ask, TimestampAuthority
 from tsa.models import Timestamp
 from tsa.request import Failure
 from tsa.units import IDENTITY_AGE
@@ -282,6 +285,24 @@ def test_a_signature_its_certificate_does_not_verify_never_leaves(
     assert count(database, Timestamp) == count(database, AuditEntry) == 0
 
 
+def test_a_moment_that_waited_too_long_for_the_hsm_is_not_signed(
+    authority: TimestampAuthority, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 3161, 2.4.2: genTime is when the timestamp was made. Of a batch, who comes late gets a later time."""
+
+    def slowly(*arguments: Any, **options: Any) -> bytes:
+        clock.move(seconds=2)
+        time.sleep(0.06)
+        return sign(*arguments, **options)
+
+    monkeypatch.setattr(module, "sign", slowly)
+    authority._lead = 0.05
+    began = clock()
+    replies = authority.respond_all([Ask(query(), ACTOR)] * 3)
+    times = [read(reply)[1]["gen_time"].native for reply in replies]
+    assert times == [began, began + timedelta(seconds=2), began + timedelta(seconds=4)]
+
+
 def test_without_the_key_or_the_certificate_it_is_unavailable(
     database: Database, keys: SoftwareKeys, clock: Clock, pki: Pki
 ) -> None:
@@ -316,16 +337,20 @@ def test_a_newer_unit_takes_over(authority: TimestampAuthority, database: Databa
     assert successor.unit.serial_number in {item.chosen.serial_number for item in signed["certificates"]}
 
 
-def test_a_full_disk_is_unavailable_and_no_timestamp_leaves(authority: TimestampAuthority, database: Database) -> None:
+def test_a_full_disk_is_unavailable_and_no_timestamp_leaves(
+    authority: TimestampAuthority, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read(authority.respond(query(), ACTOR))
+    encode = RawInsert.encode
 
-    def full(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("INSERT INTO audit_entry"):  # the record itself has been inserted by then
-            raise sa.exc.OperationalError(statement, {}, Exception("database or disk is full"))
+    def full(self: RawInsert, rows: Any) -> Any:
+        if self.sql.startswith("INSERT INTO audit_entry"):  # the record itself has been inserted by then
+            raise sa.exc.OperationalError(self.sql, {}, Exception("database or disk is full"))
+        return encode(self, rows)
 
-    sa.event.listen(database.engine, "before_cursor_execute", full)
-    outage(authority.respond(query(), ACTOR))
-    sa.event.remove(database.engine, "before_cursor_execute", full)
+    with monkeypatch.context() as patch:
+        patch.setattr(RawInsert, "encode", full)
+        outage(authority.respond(query(), ACTOR))
     assert count(database, Timestamp) == count(database, AuditEntry) == 1
 
 
