@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.service import Service
+from tests.service import CONDAU, Service
 from tests.signer.pdfs import judge, make_pdf
-from tests.system.conftest import Instances
+from tests.system.conftest import Instances, run
 
 DIGESTS = 300
 
@@ -69,6 +69,19 @@ def test_a_batch_survives_kill_9_and_each_item_comes_to_one_result(service: Serv
     status, again = _ask(service, "POST", "?level=B-B&signer=demo-seal", body, **{"Idempotency-Key": "thousands"})
     assert (status, again["id"]) == (201, batch["id"])
     assert _ask(service, "DELETE", f"/{batch['id']}")[1]["state"] == "discarded"
+
+
+def test_a_folder_is_signed_by_one_command(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "vào").mkdir()
+    (tmp_path / "vào" / "a.pdf").write_bytes(make_pdf())
+    (tmp_path / "vào" / "hỏng.pdf").write_bytes(b"no PDF")
+    client = service.credentials()["client"]["name"]
+    command = [*CONDAU, "batch", "sign", tmp_path / "vào", "--output", tmp_path / "ra", "--client", client, "--level", "B-T"]
+    done = run(*command, "--signer", "demo-seal", check=False, env=service.environment)
+    assert (done.returncode, "1 of 2 signed" in done.stdout) == (1, True), done.stderr
+    assert "hỏng.pdf: document: " in done.stderr
+    assert judge(tmp_path, (tmp_path / "ra" / "a.pdf").read_bytes()) == [True]
+    assert not list((service.home / "spool" / "batches").iterdir())
 
 
 def test_files_of_one_call_come_back_at_the_level_asked_for(service: Service, tmp_path: Path) -> None:
