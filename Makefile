@@ -13,7 +13,7 @@ INSTANCE := $(or $(CONDAU_HOME),var)
 # Everything in shell, for shellcheck.
 SHELL_SCRIPTS := scripts/setup.sh scripts/fresh.sh .ci/run
 
-.PHONY: help run fresh setup setup-development test test-sqlite test-postgresql lint format bench torture stamps fuzz lock
+.PHONY: help run fresh setup setup-development test test-sqlite test-postgresql interop lint format bench torture stamps fuzz lock
 
 ##@ Use
 
@@ -33,6 +33,9 @@ test-sqlite: setup-development  ## the suite on SQLite only
 
 test-postgresql: setup-development  ## the suite on a temporary PostgreSQL only
 	$(PY)/pytest -n $(WORKERS) --database=postgresql $(ARGS)
+
+interop: setup-development  ## EU DSS, iText, MuPDF and poppler judge every level and profile (Java, Maven); reports in out/interop/
+	$(PY)/pytest --interop tests/interop $(ARGS)
 
 lint: setup-development  ## ruff, mypy --strict and shellcheck
 	$(PY)/ruff check .
