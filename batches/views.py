@@ -110,6 +110,7 @@ class ItemView(BaseModel):
     digest: str = Field(description="SHA-256 of the document, or the digest that was sent; lower-case hex")
     size: int | None
     state: State
+    level: PadesLevel | None = Field(description="Of a signed one: lower than asked for only where the service's policy lets it be")
     problem: ItemProblem | None
     result: DigestSignature | None = Field(default=None, description="Of a digest that is signed")
 

@@ -8,6 +8,7 @@ import json
 import threading
 import urllib.parse
 from base64 import b32decode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from registry.models import ApiClient, Role
 from registry.registry import add_client, key_digest
 from signer.activation import Activations, Proof, Scope, code_source
 from signer.activation_holders import ActivationHolders
+from signer.levels import Reached
 from signer.models import Signature
 from tests.batches.conftest import KEY, Office
 from tests.signer.house import CLIENT, OFFICER
@@ -59,6 +61,7 @@ def test_files_come_back_signed_and_one_bad_one_stops_no_other(office: Office, t
     assert (batch["state"], batch["progress"]) == ("done", {"total": 3, "left": 0, "done": 2, "failed": 1})
     found = items_of(office, 1)
     assert [item["state"] for item in found] == ["done", "failed", "done"]
+    assert [item["level"] for item in found] == ["B-B", None, "B-B"]
     assert [item["name"] for item in found] == ["a.pdf", "hỏng.pdf", "c.pdf"]
     assert found[0]["digest"] == hashlib.sha256(documents[0]).hexdigest()
     assert found[1]["problem"]["error"] == "malformed"
@@ -73,6 +76,17 @@ def test_files_come_back_signed_and_one_bad_one_stops_no_other(office: Office, t
     with office.house.database.read() as db:
         told = [entry.action for entry in reversed(entries(db)) if entry.action.startswith("batch.")]
     assert told == ["batch.take", "batch.finish"]
+
+
+def test_a_level_that_policy_lowers_is_said_for_each_item(office: Office) -> None:
+    class Lowering:
+        def sign_pdf(self, document: Content, *_: object, lowered: Callable[[Reached], None], **__: object) -> Content:
+            lowered(Reached("B-B", "no timestamps"))
+            return document
+
+    office.post([("a.pdf", make_pdf())], query="level=B-LTA")
+    office.new_worker(signer=Lowering()).work()
+    assert items_of(office, 1)[0]["level"] == "B-B"
 
 
 def test_digests_are_answered_at_once(office: Office) -> None:

@@ -171,8 +171,8 @@ def test_a_folder_is_signed_by_its_digests_in_one_call(service: Service, proxy: 
     (folder / "thư.txt").write_bytes(b"not asked for")
     proxy.sent.clear()
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "client"), "CONDAU_URL": f"http://127.0.0.1:{proxy.port}"}
-    command = [sys.executable, "-m", "condau_client.cli", "--key-file", "key", "batch", folder, "--output", tmp_path / "ra"]
-    done = run(*command, "--signer", "demo-seal", check=False, cwd=tmp_path, env=environment)
+    command = [sys.executable, "-m", "condau_client.cli", "--key-file", "key", "batch"]
+    done = run(*command, folder, "--output", tmp_path / "ra", "--signer", "demo-seal", check=False, cwd=tmp_path, env=environment)
     assert done.returncode == 1
     assert "3 of 4 signed" in done.stdout
     assert "hỏng.pdf: this PDF cannot be signed" in done.stderr
