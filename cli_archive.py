@@ -72,13 +72,13 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _renew(options: argparse.Namespace) -> int:
     """1 when a file could not be renewed or read; the others are done all the same."""
-    files = sorted(set(_files(options.paths)))
+    files = sorted(set(find_files(options.paths)))
     failed = 0
     with open_services() as services:
         before, password = services.now() + timedelta(days=options.days), _password(options)
         for number, file in enumerate(files, start=1):
             try:
-                told = _renew_file(services, file, before, password)
+                told = renew_file(services, file, before, password)
             except (CondauError, OSError) as error:
                 failed += 1
                 told = f"failed: {error.detail if isinstance(error, CondauError) else error}"
@@ -90,7 +90,8 @@ def _renew(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _renew_file(services: Services, file: Path, before: datetime, password: str | None) -> str:
+def renew_file(services: Services, file: Path, before: datetime, password: str | None) -> str:
+    """Stamp ``file`` anew, in place, if it is due ``before``; what there is to tell of it. Raises CondauError, OSError."""
     with file.open("rb") as source:
         found = services.extender.inspect(Content.of_file(source), password)
     if found.newest is None:
@@ -129,7 +130,8 @@ def _write(source: Path, target: Path, services: Services, options: ExtendOption
     return extended
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
+def find_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files among ``paths``, and the PDF files in the folders among them."""
     for path in paths:
         if path.is_dir():
             found = (one for one in path.rglob("*") if one.suffix.lower() == ".pdf" and one.is_file())
