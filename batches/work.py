@@ -86,7 +86,8 @@ class BatchWorker:
         """Sign items of one batch in this thread, and then wait for those that others have; for at most so many seconds."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self._drive(until, batch)
+            if self._look(batch) is not None:
+                self._drive(until, batch)
             with self._database.read() as db:
                 if db.scalar(sa.select(Batch.state).where(Batch.id == batch)) != BatchState.RUNNING:
                     return
@@ -153,8 +154,6 @@ class BatchWorker:
         return items.where(BatchItem.state == ItemState.READY), lost
 
     def _claim(self, batch: int | None) -> _Claim | None:
-        if self._look(batch) is None:
-            return None
         at = self._now()
         with self._database.write() as db:
             for query in self._open(batch):
