@@ -8,13 +8,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from audit.log import SYSTEM
-from core.db import Database, sqlite_url
-from migrations.schema import upgrade
-from tests.signer.house import FONT, OFFICER, SEAL, House, build_house
-from tests.signer.letters import LEADER, appendix, initials, letter, scribble, seal, write_pdf
-from tests.signer.test_profiles import AT, draw, issue, person, render
-from tests.software_keys import SoftwareKeys
+from tests.signer.drawing import build_studio, cut, draw, issue, person, render
+from tests.signer.house import FONT, SEAL, House
+from tests.signer.letters import appendix, letter, write_pdf
 
 _DPI = 80
 _GAP, _TITLE = 14, 26
@@ -34,16 +30,10 @@ def main() -> int:
     """Write the picture."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        database = Database(sqlite_url(folder / "condau.sqlite3"))
-        upgrade(database)
-        house = build_house(database, SoftwareKeys(), lambda: AT, seal=True)
-        gallery = house.gallery()
-        gallery.keep_picture(OFFICER, "signature", scribble(), 45, SYSTEM)
-        gallery.keep_picture(OFFICER, "initials", initials(), 12, SYSTEM)
-        gallery.keep_picture("H12.34", "seal", seal(), 36, SYSTEM)
-        seen = {profile: render(folder, document, dpi=_DPI) for profile, document in _documents(house).items()}
-        database.close()
-    parts = [(title, seen[profile].crop(tuple(round(mm * _DPI / 25.4) for mm in box))) for profile, title, box in _PANELS]
+        studio = build_studio(folder)
+        seen = {profile: render(folder, document, dpi=_DPI) for profile, document in _documents(studio).items()}
+        studio.database.close()
+    parts = [(title, cut(seen[profile], box, _DPI)) for profile, title, box in _PANELS]
     columns = parts[:3], parts[3:]
     width = sum(max(image.width for _, image in column) + _GAP for column in columns) + _GAP
     height = max(sum(image.height + _TITLE + _GAP for _, image in column) for column in columns) + _GAP
@@ -65,7 +55,7 @@ def main() -> int:
 
 def _documents(house: House) -> dict[str, bytes]:
     initialled = draw(house, write_pdf([letter()]), profile="initial")
-    led = person(house, initialled, printed_name=LEADER)
+    led = person(house, initialled)
     annex = write_pdf([appendix()])
     return {
         "initial": initialled,
