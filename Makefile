@@ -13,7 +13,7 @@ INSTANCE := $(or $(CONDAU_HOME),var)
 # Everything in shell, for shellcheck.
 SHELL_SCRIPTS := scripts/setup.sh scripts/fresh.sh .ci/run
 
-.PHONY: help run fresh setup setup-development test test-sqlite test-postgresql lint format bench torture stamps fuzz lock
+.PHONY: help run fresh setup setup-development test test-sqlite test-postgresql interop lint format bench torture stamps fuzz fuzz-pdf lock
 
 ##@ Use
 
@@ -33,6 +33,9 @@ test-sqlite: setup-development  ## the suite on SQLite only
 
 test-postgresql: setup-development  ## the suite on a temporary PostgreSQL only
 	$(PY)/pytest -n $(WORKERS) --database=postgresql $(ARGS)
+
+interop: setup-development  ## EU DSS, iText, MuPDF and poppler judge every level and profile (Java, Maven); reports in out/interop/
+	$(PY)/pytest --interop tests/interop $(ARGS)
 
 lint: setup-development  ## ruff, mypy --strict and shellcheck
 	$(PY)/ruff check .
@@ -62,6 +65,9 @@ stamps: setup-development  ## 100,000 time-stamps from four processes while work
 
 fuzz: setup-development  ## a million mutated requests against the reader of time-stamp requests
 	$(PY)/python -m bench.fuzz_tsa $(ARGS)
+
+fuzz-pdf: setup-development  ## five minutes of mutated PDFs against the signer (ARGS="--seconds 3600 --seed 2")
+	$(PY)/python -m bench.fuzz_pdf $(ARGS)
 
 ##@ Other
 

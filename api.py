@@ -25,7 +25,7 @@ from pki import http_status as status
 from registry import http as registry
 from registry import http_agencies, http_callers
 from signer import http as signer
-from signer import http_activation, http_digests, http_looks, http_numbers
+from signer import http_activation, http_archive, http_digests, http_looks, http_numbers
 from tsa import http as tsa
 from verifier import http as verifier
 from web import problems
@@ -61,6 +61,8 @@ def route_table(services: Services) -> Routes:
     ]
     for_client_systems: Routes = [
         ("/v1/signatures/pdf", signer.PdfSignatures(signer=services.signer)),
+        ("/v1/signatures/pdf/extend", http_archive.Extensions(extender=services.extender)),
+        ("/v1/archive/plan", http_archive.ArchivePlans(plan=services.plan)),
         ("/v1/signatures/xml", signer.XmlSignatures(signer=services.signer)),
         ("/v1/signatures/digest", http_digests.DigestSignatures(signer=services.digests)),
         ("/v1/signatures/validation-material", http_digests.ValidationMaterials(signer=services.digests)),

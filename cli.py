@@ -10,6 +10,8 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import cli_archive
+import cli_batch
 import cli_ca
 import cli_gates
 import cli_inventory
@@ -163,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_tsa.TsaCommands(services=open_services, operator=operator).add_to(commands)
     cli_registry.add_commands(commands)
     cli_looks.add_commands(commands)
+    cli_archive.add_commands(commands)
     command = commands.add_parser("add-client", help="add a caller of the API and print its key")
     command.add_argument("name")
     command.add_argument("--role", required=True, choices=[role.value for role in Role])
@@ -172,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("client")
     command.add_argument("subscriber", help="the subscriber's handle")
     command.set_defaults(run=_grant)
+    cli_batch.add_commands(commands)
     cli_ca.add_commands(commands)
     cli_gates.add_commands(commands)
     cli_inventory.add_commands(commands)

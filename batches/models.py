@@ -66,7 +66,7 @@ class BatchItem(Base):
     """One document or digest. Whoever works on it puts ``attempt`` there, and its result counts while that still stands.
 
     ``digest`` is the SHA-256 of the document, or the digest that was handed in, lower-case hex; ``problem`` why it failed or
-    what it waits for.
+    what it waits for; ``level`` what it was signed at.
     """
 
     __tablename__ = "batch_item"
@@ -83,5 +83,6 @@ class BatchItem(Base):
     attempt: Mapped[str | None] = mapped_column(sa.String(32))
     attempts: Mapped[int]
     lease_until: Mapped[datetime | None]
+    level: Mapped[str | None] = mapped_column(sa.String(8))
     problem: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     finished_at: Mapped[datetime | None]

@@ -331,7 +331,7 @@ class Batches:
             except NotFound:
                 pass  # it was discarded
         problem = None if row.problem is None else ItemProblem.model_validate(row.problem)
-        fields = {name: getattr(row, name) for name in ("number", "name", "digest", "size", "state")}
+        fields = {name: getattr(row, name) for name in ("number", "name", "digest", "size", "state", "level")}
         return ItemView(**fields, problem=problem, result=result)
 
 

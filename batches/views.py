@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from signer.digests import DigestSignature, parse_digest
-from signer.options import Level, PdfOptions
+from signer.options import PadesLevel, PdfOptions
 
 MOST_ITEMS: Final = 10_000
 """Of one batch."""
@@ -86,7 +86,7 @@ class BatchView(BaseModel):
         description="`discarded`: its results were deleted, by you or because their time was up"
     )
     signer: str = Field(description="The signing certificate's serial number")
-    level: Level
+    level: PadesLevel
     progress: BatchProgress
     waits_for: str | None = Field(description="What is away at the moment, so that items wait")
     created_at: datetime
@@ -110,6 +110,7 @@ class ItemView(BaseModel):
     digest: str = Field(description="SHA-256 of the document, or the digest that was sent; lower-case hex")
     size: int | None
     state: State
+    level: PadesLevel | None = Field(description="Of a signed one: lower than asked for only where the service's policy lets it be")
     problem: ItemProblem | None
     result: DigestSignature | None = Field(default=None, description="Of a digest that is signed")
 

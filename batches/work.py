@@ -27,6 +27,7 @@ from core.db import Database
 from core.errors import CondauError, Rejected, Unavailable
 from signer.activation import KeptToken
 from signer.digests import DigestRequest, DigestSigner
+from signer.levels import Reached
 from signer.options import PdfOptions
 from signer.service import Signer
 
@@ -85,7 +86,8 @@ class BatchWorker:
         """Sign items of one batch in this thread, and then wait for those that others have; for at most so many seconds."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self._drive(until, batch)
+            if self._look(batch) is not None:
+                self._drive(until, batch)
             with self._database.read() as db:
                 if db.scalar(sa.select(Batch.state).where(Batch.id == batch)) != BatchState.RUNNING:
                     return
@@ -104,7 +106,7 @@ class BatchWorker:
         """Sign an item and note what became of it; false when it must wait."""
         item, folder = claim.item, self._spool.find(claim.batch.folder)
         try:
-            result = self._sign(claim, folder)
+            result, level = self._sign(claim, folder)
             folder.keep_result(item.number, claim.attempt, result.chunks())
         except Unavailable as error:
             self._put_back(claim, error)
@@ -117,22 +119,26 @@ class BatchWorker:
             told = "a fault of ours; the log has it under the number of the batch and of the item"
             self._finish(claim, ItemState.FAILED, {"error": "internal", "detail": told, "violations": []})
         else:
-            if not self._finish(claim, ItemState.DONE, None):
+            if not self._finish(claim, ItemState.DONE, None, level):
                 folder.drop_result(item.number, claim.attempt)
                 return True
         folder.drop_document(item.number)
         return True
 
-    def _sign(self, claim: _Claim, folder: BatchFolder) -> Content:
+    def _sign(self, claim: _Claim, folder: BatchFolder) -> tuple[Content, str]:
+        """The signed document, or the signature of a digest as JSON; and the level it is at."""
         batch, item = claim.batch, claim.item
         actor = Actor(batch.client, batch.role, f"batch-{batch.id}-{item.number}")
         activation = None if batch.activation is None else KeptToken(batch.activation)
-        if batch.kind == "pdf":
-            options = PdfOptions.model_validate({**item.options, "signer": batch.serial, "level": batch.level})
-            return self._signer.sign_pdf(folder.document(item.number), options, actor, activation=activation)
-        asked = {"digest": item.digest, "algorithm": item.options["algorithm"], "signer": batch.serial, "level": batch.level}
-        signed = self._digests.sign(DigestRequest.model_validate(asked), actor, activation=activation)
-        return Content.of(signed.model_dump_json().encode())
+        if batch.kind == "digest":
+            asked = {"digest": item.digest, "algorithm": item.options["algorithm"], "signer": batch.serial, "level": batch.level}
+            found = self._digests.sign(DigestRequest.model_validate(asked), actor, activation=activation)
+            return Content.of(found.model_dump_json().encode()), found.level
+        options = PdfOptions.model_validate({**item.options, "signer": batch.serial, "level": batch.level})
+        lowered: list[Reached] = []
+        document = folder.document(item.number)
+        signed = self._signer.sign_pdf(document, options, actor, activation=activation, lowered=lowered.append)
+        return signed, lowered[-1].level if lowered else batch.level
 
     def _look(self, batch: int | None) -> int | None:
         """Some item that can be taken, without taking it."""
@@ -148,8 +154,6 @@ class BatchWorker:
         return items.where(BatchItem.state == ItemState.READY), lost
 
     def _claim(self, batch: int | None) -> _Claim | None:
-        if self._look(batch) is None:
-            return None
         at = self._now()
         with self._database.write() as db:
             for query in self._open(batch):
@@ -176,10 +180,10 @@ class BatchWorker:
         with self._database.write() as db:
             db.execute(mine.values(values))
 
-    def _finish(self, claim: _Claim, state: ItemState, problem: dict[str, Any] | None) -> bool:
+    def _finish(self, claim: _Claim, state: ItemState, problem: dict[str, Any] | None, level: str | None = None) -> bool:
         """Note an item's end, the first there is; the last item ends the batch. False when it has ended already."""
         at = self._now()
-        values = {"state": state, "attempt": claim.attempt, "problem": problem, "finished_at": at}
+        values = {"state": state, "attempt": claim.attempt, "problem": problem, "level": level, "finished_at": at}
         with self._database.write() as db:
             batch = db.scalar(sa.select(Batch).where(Batch.id == claim.batch.id).with_for_update())
             open_item = sa.update(BatchItem).where(*_row(claim), BatchItem.state == ItemState.WORKING)

@@ -21,19 +21,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import ocsp
 from rfc3161_client import TimestampRequestBuilder
 
-from audit.log import SYSTEM, Actor
+from audit.log import SYSTEM
 from bench.load import SAMPLE_PDF, make_csr
 from bench.openssl_ocsp import serve_index
-from bench.pyhanko_signer import sign_with_pyhanko
+from bench.pdf import LEVELS, measure_pdf
 from bench.scale import measure_scale
 from bench.wrk import Rate, measure
 from bootstrap import build
 from core.config import load_config
-from core.content import Content
 from hsm.keys import KeySpec
-from pki.certificates import Identity, service_certificate, signing_identity
+from pki.certificates import Identity, service_certificate
 from pki.http_ocsp import OCSP_REQUEST
-from signer.options import PdfOptions
 from tests.service import Service
 
 STEPS = ("timestamps", "pdf", "certificates", "statuses")
@@ -96,23 +94,11 @@ class Bench:
             print(f"  p99 to median, 16 connections     {rates[16].p99 / rates[16].median:9.2f}")
 
     def pdf(self) -> None:
-        """PDF signatures against plain pyHanko with the same key on the same file, one thread each; then over HTTP."""
-        services = build(load_config(self._service.home))
-        with services.database.read() as db:
-            identity = signing_identity(db, client="demo-client", signer=None, at=services.now())
-        key = services.token.key(identity.key_label)
-        actor = Actor("demo-client", "client", "bench")
-        options = PdfOptions(level="B-B")
-        ours = self._loop(lambda: services.signer.sign_pdf(Content.of(SAMPLE_PDF), options, actor))
-        theirs = self._loop(lambda: sign_with_pyhanko(SAMPLE_PDF, identity, key))
-        services.close()
+        """PDF signatures against plain pyHanko with the same key on the same file; then over HTTP."""
+        measure_pdf(self._service, self._seconds)
         self._service.start()
-        over_http = {level: self._sign_over_http(level) for level in ("B-B", "B-T")}
+        over_http = {level: self._sign_over_http(level) for level in LEVELS}
         self._service.stop()
-        print("\nPDF signatures, P-256")
-        print(f"  plain pyHanko, 1 thread           {theirs:9.1f} B-B/s")
-        print(f"  Condau, recorded, 1 thread        {ours:9.1f} B-B/s")
-        print(f"  ratio to plain pyHanko            {ours / theirs:9.2f}")
         for level, rate in over_http.items():
             _print_rate(f"{level} over HTTP", rate)
 

@@ -41,4 +41,23 @@ def _expiring(payload: Mapping[str, Any]) -> Letter:
     return Letter(f"Chứng thư số của {holder} sắp hết hạn ({day})", f"{vietnamese}\n\n-- \n{english}\n")
 
 
-_LETTERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Letter]]] = {"certificate.expiring": _expiring}
+def _due(payload: Mapping[str, Any]) -> Letter:
+    end = datetime.fromisoformat(payload["until"]).astimezone(VIETNAM)
+    client, count = payload["client"], payload["documents"]
+    vietnamese = (
+        f"{count} tài liệu đã ký cho hệ thống “{client}” đến hạn đóng dấu thời gian lưu trữ tiếp theo.\n"
+        f"Dấu thời gian sớm nhất trong số đó mất hiệu lực ngày {end:%d/%m/%Y}; sau đó khó chứng minh chữ ký còn giá trị.\n"
+        "Danh sách: condau archive plan --days 0. Đóng dấu tiếp: condau archive renew THƯ-MỤC."
+    )
+    english = (
+        f"{count} documents signed for “{client}” are due for their next archive time-stamp.\n"
+        f"The first of their time-stamps loses its force on {end:%Y-%m-%d}; after that the signatures are hard to prove.\n"
+        "List: condau archive plan --days 0. Renew: condau archive renew FOLDER."
+    )
+    return Letter(f"{count} tài liệu của {client} cần dấu thời gian lưu trữ", f"{vietnamese}\n\n-- \n{english}\n")
+
+
+_LETTERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Letter]]] = {
+    "certificate.expiring": _expiring,
+    "archive.due": _due,
+}

@@ -225,6 +225,8 @@ def _usable(db: Session, row: Certificate, at: datetime) -> Identity:
 
 
 def _why_unusable(row: Certificate, at: datetime) -> str | None:
+    if row.revoked_at is not None and row.revocation_reason == "certificateHold":
+        return f"is suspended since {row.revoked_at.isoformat()}: it signs again once it is resumed"
     if row.revoked_at is not None:
         return f"was revoked at {row.revoked_at.isoformat()} ({row.revocation_reason})"
     if at > row.not_after:

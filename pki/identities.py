@@ -97,4 +97,4 @@ class Identities:
         values = {"client": client, "at": at, "issuers": known.issuers}
         if named:
             values["handle"] = known.identity.subscriber
-        return frozenset((row[0], row[1]) for row in db.execute(_STATEMENTS[named], values))
+        return frozenset((row[0], row[1]) for row in db.connection().execute(_STATEMENTS[named], values))

@@ -41,6 +41,7 @@ need_system_packages() {
   need p11-kit p11-kit
   need p11-kit-modules '/usr/lib/*/pkcs11/p11-kit-client.so'
   need default-jdk-headless jarsigner
+  need libjaxb-java /usr/share/java/jaxb-runtime.jar # veraPDF, out of a Python package, needs it
   need osslsigncode osslsigncode
   need libnss3-tools crlutil
   need strongswan-pki pki

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, NumberObject, pdf_name
 
 from core.content import Content
+from signer.marks import draw_nothing
 from signer.pdf_check import read_byte_range
 from signer.pdf_hole import Hole
 from signer.pdf_update import Update, add_signature_field, find_page, set_signature_flags
@@ -38,6 +39,7 @@ def stamp_document(update: Update, stamp: StampDigest, *, room: int) -> Content:
     widget["/FT"], widget["/F"] = pdf_name("/Sig"), NumberObject(_PRINT_LOCKED)
     widget["/Rect"] = ArrayObject([NumberObject(0)] * 4)
     widget["/V"] = update.add_object(dictionary)
+    draw_nothing(update, widget)
     add_signature_field(update, find_page(update, 1), widget, name="Timestamp")
     set_signature_flags(update)
     revision = hole.write(update)

@@ -57,14 +57,15 @@ class Carried:
 
 def read_carried(update: Update) -> list[Carried]:
     """In the order they were made. Raises Rejected("document", …) for one that cannot be read."""
-    found: list[Carried] = []
+    found: dict[bytes, Carried] = {}  # by /Contents: several fields may show one signature
     for name, _, field in signature_fields(update.root):
         dictionary = entry(field, "/V")
         if isinstance(dictionary, DictionaryObject) and "/Contents" in dictionary and "/ByteRange" in dictionary:
             if len(found) == _MOST:
                 raise Rejected("document", f"it carries more than {_MOST} signatures")
-            found.append(_read(name, dictionary))
-    return sorted(found, key=lambda one: one.end)
+            one = _read(name, dictionary)
+            found.setdefault(one.contents, one)
+    return sorted(found.values(), key=lambda one: one.end)
 
 
 def _read(name: str, dictionary: DictionaryObject) -> Carried:

@@ -6,7 +6,6 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,7 +17,8 @@ from core.cms import ID_DATA, check_signed_data
 from core.db import Database
 from core.errors import Conflict, Rejected
 from hsm.keys import KeyStore
-from pki.certificates import Identity, signing_identity
+from pki.certificates import Identity
+from pki.identities import Identities
 from pki.material import Material
 from signer.activation import KeptToken
 from signer.carried import read_leaves
@@ -127,7 +127,7 @@ class DigestSigner:
     def __init__(
         self, *, database: Database, keys: KeyStore, now: Now, stamp: TimestampSource, levels: Levels, gates: Gates
     ) -> None:
-        self._database = database
+        self._identities = Identities(database)
         self._now = now
         self._stamp = stamp
         self._levels = levels
@@ -137,11 +137,9 @@ class DigestSigner:
     def identity(self, signer: str | None, algorithm: str, actor: Actor) -> Identity:
         """Who ``signer`` is to ``actor``.
 
-        Raises as :func:`signing_identity`, and Conflict where the key signs with another hash than ``algorithm``.
+        Raises as :func:`pki.certificates.signing_identity`, and Conflict where the key signs with another hash than ``algorithm``.
         """
-        at: datetime = self._now()
-        with self._database.read() as db:
-            identity = signing_identity(db, client=actor.name, signer=signer, at=at)
+        identity = self._identities.find(client=actor.name, signer=signer, at=self._now())
         wanted = cms_signer(identity.certificate).hash_algorithm.name
         if algorithm != wanted:
             raise Conflict(

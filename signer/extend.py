@@ -18,7 +18,7 @@ from pki.material import Material, ValidationMaterial
 from signer.carried import Carried, Token, read_carried
 from signer.dss import Held, read_held
 from signer.levels import Levels, Stamper, require, sha256
-from signer.pdf_update import check_not_final, open_update, reading
+from signer.pdf_update import open_update, reading
 from signer.plan import ArchivePlan, newest_timestamp
 
 FindBroken = Callable[[Content], Sequence[str]]
@@ -84,8 +84,7 @@ class Extender:
         trusted here, Unavailable while timestamps or a certificate's status are not to be had.
         """
         update = open_update(document, options.password)
-        with reading():
-            check_not_final(update)
+        with reading():  # also a document certified against changes: these are none (ISO 32000-2, 12.8.2.2.2)
             carried = read_carried(update)
         if not carried:
             raise Rejected("document", "it carries no signature: there is nothing to extend")

@@ -43,6 +43,8 @@ WIDTHS: Final[Mapping[Source, tuple[float, float]]] = {
 _INKS: Final[Mapping[Source, InkColour]] = {"signature": "blue", "initials": "blue", "seal": "red", "logo": "any"}
 _DPI: Final = 100
 """The fewest pixels for each inch of the real thing."""
+_PIXELS: Final = 4_000_000
+"""The most of a kept picture: it goes into every signature."""
 _ROUND: Final = (0.75, 1.34)
 """Width to height of a seal, from and to."""
 
@@ -152,6 +154,8 @@ def check_picture(png: bytes, source: Source, width: float) -> None:
 
 
 def _check_shape(image: Image.Image, source: Source) -> None:
+    if image.width * image.height > _PIXELS:
+        raise Rejected("image", f"the picture has {image.width} x {image.height} pixels: {_PIXELS} are plenty, make it smaller")
     if source == "seal" and not _ROUND[0] <= image.width / image.height <= _ROUND[1]:
         raise Rejected("image", f"the picture has {image.width} x {image.height} pixels: cut a seal's picture to the seal's edge")
 
@@ -210,7 +214,7 @@ def _add(db: Session, row: AgencyLook | SignaturePicture) -> None:
         raise Conflict("somebody else kept another version at the same moment: look at it, then send yours again") from error
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _decoded(png: bytes) -> Image.Image:
     """A kept picture, checked when it was handed in."""
     return parse_image(png)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.crypt import AuthStatus
-from pyhanko.pdf_utils.decode_limits import DecodeLimits, DocumentDecodeBudget
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, StreamObject
 
 from core.content import Content
 from core.errors import Malformed, Rejected
-from core.pdf import Reader
 from signer.hygiene_findings import Finding, build_finding
+from signer.pdf_reader import BoundedReader
 from signer.pdf_update import entry, reading
 
 Number = tuple[int, int]
 MOST_OBJECTS: Final = 200_000
-SECONDS: Final = 10.0
 _DEPTH: Final = 60
-_DECODED: Final = 64 << 20
+_KEPT: Final = 2000
+"""Objects kept in memory while all are looked at."""
 _SENDS: Final = ("/SubmitForm", "/ImportData")
 
 
@@ -30,7 +28,7 @@ _SENDS: Final = ("/SubmitForm", "/ImportData")
 class Walk:
     """What was seen on the way."""
 
-    reader: Reader
+    reader: BoundedReader
     leads_to: dict[Number, set[Number]] = field(default_factory=dict)
     """Which objects each object names."""
     kinds: dict[Number, str] = field(default_factory=dict)
@@ -72,8 +70,7 @@ _TRAILER: Final = (0, -1)
 def walk(document: Content, password: str | None) -> Walk:
     """Look at every object the file lists. Raises Malformed, or Rejected(``password``) where it is locked."""
     with reading():
-        limits = DecodeLimits(document_budget=DocumentDecodeBudget(base_allowance=_DECODED, max_ratio=5))
-        reader = Reader(document.stream(), strict=False, decode_limits=limits)
+        reader = BoundedReader(document)
         if reader.encrypted and reader.decrypt(password or "").status is AuthStatus.FAILED:
             raise Rejected("password", "the PDF is encrypted: give its password")
         seen = Walk(reader)
@@ -86,17 +83,18 @@ def walk(document: Content, password: str | None) -> Walk:
 
 
 def _look_at_objects(seen: Walk) -> None:
-    ends = time.monotonic() + SECONDS
     for count, number in enumerate(_listed(seen.reader)):
-        if count >= MOST_OBJECTS or time.monotonic() > ends:
+        if count >= MOST_OBJECTS:
             seen.complete = False
             return
+        if count % _KEPT == 0:
+            seen.reader.resolved_objects.clear()
         value = _fetch(seen, number)
         if value is not None:
             _look(seen, value, number)
 
 
-def _listed(reader: Reader) -> Iterator[Number]:
+def _listed(reader: BoundedReader) -> Iterator[Number]:
     """The objects of all revisions, each once."""
     met: set[Number] = set()
     for revision in range(reader.xrefs.total_revisions):
@@ -178,7 +176,7 @@ def _look_at_root(seen: Walk) -> None:
         seen.note("LAYERS", _number(layers))
 
 
-def _metadata(reader: Reader) -> Iterator[tuple[str, str]]:
+def _metadata(reader: BoundedReader) -> Iterator[tuple[str, str]]:
     info = entry(reader.trailer_view, "/Info")
     for key in info if isinstance(info, DictionaryObject) else ():
         value = entry(info, key)

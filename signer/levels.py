@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
 from cryptography import x509
@@ -73,6 +73,7 @@ class Levels:
         self._material = material
         self._plan = plan
         self._when_away = when_away
+        self._seen: dict[tuple[x509.Certificate, ...], datetime] = {}
         self._room = _ROOM
 
     def check(self, identity: Identity, level: PadesLevel, actor: Actor) -> Reached | None:
@@ -85,7 +86,17 @@ class Levels:
         stampers, fallen = self.attempt("B-B", self._stamper.signers)
         if stampers is None or not is_at_least(level, "B-LT"):
             return fallen
-        return self.attempt("B-T", lambda: self._collect(identity, stampers, actor, since=None))[1]
+        return self.attempt("B-T", lambda: self._look(identity, stampers, actor))[1]
+
+    def _look(self, identity: Identity, stampers: Sequence[x509.Certificate], actor: Actor) -> None:
+        """Whether the material is to be had; what was so moments ago is taken to be so still, and found out for good afterwards."""
+        key, at = (identity.certificate, *stampers), self._now()
+        seen = self._seen.get(key)
+        if seen is None or not timedelta() <= at - seen < _TRUSTED:
+            self._collect(identity, stampers, actor, since=None)
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            self._seen[key] = at
 
     def attempt(self, otherwise: PadesLevel, get: Callable[[], _Got]) -> tuple[_Got | None, Reached | None]:
         """What ``get`` returns; or, where policy allows it, that only the level ``otherwise`` is reached because it raised."""
@@ -173,6 +184,8 @@ class Levels:
 _ROOM: Final = 6144
 """Bytes kept for a timestamp while none has been seen."""
 _SPARE: Final = 1024
+_TRUSTED: Final = timedelta(seconds=30)
+_MOST_SEEN: Final = 10_000
 
 
 def require(material: Material) -> None:

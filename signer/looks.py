@@ -168,6 +168,7 @@ class Look(_Part):
         return frozenset(part.source for mark in self.mark for part in mark.element if isinstance(part, PictureElement))
 
 
+@functools.lru_cache(maxsize=256)
 def parse_look(data: bytes) -> Look:
     """The look in a TOML file. Raises Rejected with every violation, each named by where it stands in the file."""
     if len(data) > LOOK_BYTES:

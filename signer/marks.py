@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyhanko.pdf_utils.generic import DictionaryObject, StreamObject, TextStringObject, pdf_name
+from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, NumberObject, StreamObject, TextStringObject, pdf_name
+from pyhanko.pdf_utils.misc import PdfError
 
 from signer.pdf_place import Place, new_place
 from signer.pdf_update import Update, add_signature_field, entry, find_page
 from signer.stamps import Box, Drawing, build_appearance
 
-_ARCHIVE_PART = re.compile(rb"pdfaid:part\s*(?:=\s*[\"']|>\s*)(\d)")
+_ARCHIVE_NAMESPACE = b"http://www.aiim.org/pdfa/ns/id/"
+_ARCHIVE_PART = re.compile(rb":part(?:\s[^<>]{0,300}?)?(?:=\s*[\"']|>\s*)(\d)")
 _METADATA_BYTES = 1_000_000
 
 
@@ -58,11 +60,26 @@ def _takes_transparency(update: Update) -> bool:
     PDF/A-1 knows none (ISO 19005-1, 6.4). Later parts ask each page that has one for a blending colour space, unless the file
     has an output intent (ISO 19005-2, 6.2.10); and pages are not ours to change.
     """
-    metadata = entry(update.root, "/Metadata")
-    if not isinstance(metadata, StreamObject):
-        return True
-    found = _ARCHIVE_PART.search(metadata.data[:_METADATA_BYTES].replace(b"\0", b""))
-    if found is None:
-        return True
+    part = _archive_part(update)
     intents = entry(update.root, "/OutputIntents") or ()
-    return found.group(1) != b"1" and any(entry(intent, "/S") == "/GTS_PDFA1" for intent in intents)
+    return part is None or (part != 1 and any(entry(intent, "/S") == "/GTS_PDFA1" for intent in intents))
+
+
+def draw_nothing(update: Update, widget: DictionaryObject) -> None:
+    """Give a field that shows nothing an empty appearance where PDF/A-1 wants one (ISO 19005-1, 6.9); later parts do not."""
+    if _archive_part(update) != 1 or "/AP" in widget:
+        return
+    form = StreamObject({pdf_name("/Type"): pdf_name("/XObject"), pdf_name("/Subtype"): pdf_name("/Form")}, stream_data=b"")
+    form["/BBox"] = ArrayObject([NumberObject(0)] * 4)
+    widget["/AP"] = DictionaryObject({pdf_name("/N"): update.add_object(form)})
+
+
+def _archive_part(update: Update) -> int | None:
+    """Which part of ISO 19005 (PDF/A) the file says it keeps to."""
+    try:
+        metadata = entry(update.root, "/Metadata")
+        packet = metadata.data[:_METADATA_BYTES].replace(b"\0", b"") if isinstance(metadata, StreamObject) else b""
+    except PdfError:
+        return None  # metadata that nobody can read says nothing, and is no reason not to sign
+    found = _ARCHIVE_PART.search(packet) if _ARCHIVE_NAMESPACE in packet else None
+    return None if found is None else int(found[1])

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from core.content import Content
+from core.errors import Rejected
 from signer import glyph_reader
 from signer.pdf_place import View
 from signer.stamps import Box
@@ -28,6 +29,8 @@ from signer.stamps import Box
 SECONDS: Final = 20
 """How long reading may take by the clock; what was not found by then is not there."""
 _LINE_BYTES: Final = 8_000_000
+_FARTHEST: Final = 1e6
+"""In points: nothing stands further from a page's origin (a number that is none is not nearer either)."""
 _SAME_LINE: Final = 2.0
 _WORD_GAP: Final = 1.2
 """In points: closer letters belong to one word."""
@@ -186,11 +189,11 @@ def _parse(line: bytes, view: Callable[[int], View]) -> PageText | None:
     try:
         answer = json.loads(line)
         number, text, places = int(answer["page"]), str(answer["text"]), [float(value) for value in answer["places"]]
-        if len(places) != 6 * len(text):
+        if len(places) != 6 * len(text) or not all(abs(value) < _FARTHEST for value in places):
             return None
-    except (ValueError, KeyError, TypeError, RecursionError):
+        shown = view(number)
+    except (ValueError, KeyError, TypeError, RecursionError, Rejected):  # Rejected: the file has no such page for us
         return None
-    shown = view(number)
     glyphs = []
     for at, char in enumerate(text):
         x0, y0, x1, y1, x, y = places[6 * at : 6 * at + 6]

@@ -24,7 +24,7 @@ from core.content import Content
 from core.errors import Conflict, Rejected
 from pki.certificates import Identity
 from signer.compose import Act, compose
-from signer.marks import draw, place_marks
+from signer.marks import draw, draw_nothing, place_marks
 from signer.options import PdfOptions
 from signer.pdf_check import check_output
 from signer.pdf_hole import Hole, HoleTooSmall, Revision
@@ -182,7 +182,9 @@ def _plain_place(
 ) -> Place:
     """The field to sign in, with a stamp of the caller's own making drawn in it where one is to be seen."""
     place = _place(update, options, visible=picture is not None)
-    if place.box is not None:
+    if place.box is None:
+        draw_nothing(update, place.widget)
+    else:
         text = default_text(identity.certificate, at) if options.text is None and picture is None else options.text
         width, height = place.size
         draw(update, place, plain_stamp(text or "", picture, font, width=width, height=height))

@@ -14,7 +14,7 @@ from core.content import Content
 from core.errors import Malformed
 from core.signatures import fitting_hash
 from signer.pdf_reader import BoundedReader
-from signer.pdf_update import open_update, reading, signature_fields
+from signer.pdf_update import open_reader, reading, signature_fields
 
 _BYTE_RANGE = re.compile(rb"/ByteRange\s*\[\s*0\s+(\d+)\s+(\d+)\s+(\d+)\s*\]")
 
@@ -54,11 +54,11 @@ def read_byte_range(
     The cross-reference table leads to the signature dictionary and its bytes are read as they stand: to have pyHanko parse
     the hexadecimal digits in it, one by one, would cost more than everything else.
     """
-    update, tail = open_update(document, password, earlier), document.read(original.size, document.size)
+    reader, tail = open_reader(document, password, earlier), document.read(original.size, document.size)
     with reading():
-        for _, _, field in signature_fields(update.root):
+        for _, _, field in signature_fields(reader.root):
             value = field.raw_get("/V") if "/V" in field else None
-            start = update.prev.xrefs[value.reference] if isinstance(value, IndirectObject) else None
+            start = reader.xrefs[value.reference] if isinstance(value, IndirectObject) else None
             if isinstance(start, int) and start >= original.size:
                 start -= original.size
                 found = _BYTE_RANGE.search(tail, start, tail.index(b"endobj", start))

@@ -24,6 +24,7 @@ from pyhanko.pdf_utils.xref import XRefCache, XRefSection
 from core.content import Content
 from core.errors import Malformed
 from core.pdf import Reader
+from signer.pdf_objects import parse_direct, parse_indirect
 from signer.pdf_xref import Builder, Section
 
 SECONDS: Final = 10.0
@@ -32,6 +33,8 @@ _MIB: Final = 1 << 20
 _LARGEST_READ: Final = 32 * _MIB
 """Bytes of one stream or table that are taken into memory; only pictures are larger, and those are not looked at."""
 _BUFFER: Final = 1 << 16
+_SMALL: Final = 4096
+"""Bytes in which an object is tried to be read at once."""
 _LAST: Final = 1100
 """Bytes in which the end of a file is looked for; ISO 32000-1 lets readers look in 1024."""
 _END: Final = re.compile(rb"startxref\s*+(\d{1,12}+)\s++%%EOF")
@@ -107,7 +110,8 @@ class BoundedReader(Reader):
         self._input_version = None
         self._historical_resolver_cache = {}
         self._embedded_signatures = None
-        self._object_streams: dict[int, tuple[Content, dict[int, int]]] = {}
+        self._object_streams: dict[int, tuple[bytes, dict[int, int]]] = {}
+        self._plain = False
         self._header_version = _read_header_version(self.stream)
         self.last_startxref = _find_startxref(document)
         self.sections_from: int = self.last_startxref
@@ -118,6 +122,7 @@ class BoundedReader(Reader):
         self.xrefs = XRefCache(self, list(self.sections))
         self.trailer = builder.trailer
         self.has_xref_stream = builder.has_xref_stream
+        self._plain = "/Encrypt" not in self.trailer
 
     @property
     def highest_number(self) -> int:
@@ -127,21 +132,36 @@ class BoundedReader(Reader):
     def _open(self, content: Content) -> BinaryIO:
         return cast("BinaryIO", io.BufferedReader(_Source(content, self.allowance), _BUFFER))
 
+    def _read_object(
+        self, ref: generic.Reference, marker: Any, never_decrypt: bool = False, as_metadata_stream: bool = False
+    ) -> Any:
+        """As pyHanko's, faster for what is small and plainly written."""
+        if self._plain and isinstance(marker, int) and not as_metadata_stream:
+            self.stream.seek(marker)
+            found = parse_indirect(self.stream.read(_SMALL), self)
+            if found is not None and (found[0].idnum, found[0].generation) == (ref.idnum, ref.generation):
+                return found[1]
+        return super()._read_object(ref, marker, never_decrypt, as_metadata_stream)
+
     def _get_object_from_stream(self, idnum: int, stmnum: int, idx: int) -> Any:  # noqa: ARG002 - pyHanko's signature
         """An object out of an object stream (ISO 32000-1, 7.5.7), whose index is read once and not for each object."""
         if stmnum not in self._object_streams:
             self._object_streams[stmnum] = self._read_object_stream(stmnum)
-        content, offsets = self._object_streams[stmnum]
+        data, offsets = self._object_streams[stmnum]
         if idnum not in offsets:
             return generic.NullObject()
-        stream = self._open(content)
+        reference = generic.Reference(idnum, 0, self)
+        found = parse_direct(data, offsets[idnum], reference)
+        if found is not None:
+            return found
+        stream = self._open(Content.of(data))
         stream.seek(offsets[idnum])
         try:
-            return generic.read_object(stream, generic.Reference(idnum, 0, self))
+            return generic.read_object(stream, reference)
         except (PdfReadError, PdfStreamError):
             return generic.NullObject()  # an object that cannot be read is none: as all readers have it
 
-    def _read_object_stream(self, number: int) -> tuple[Content, dict[int, int]]:
+    def _read_object_stream(self, number: int) -> tuple[bytes, dict[int, int]]:
         stream = generic.Reference(number, 0, self).get_object()
         if not isinstance(stream, generic.StreamObject) or stream.get("/Type") != "/ObjStm":
             raise PdfReadError(f"object {number} is no object stream")
@@ -153,7 +173,7 @@ class BoundedReader(Reader):
             if key.isdigit() and offset.isdigit():
                 offsets.setdefault(int(key), first + int(offset))
         self.allowance.check()
-        return Content.of(data), offsets
+        return data, offsets
 
 
 def _find_startxref(document: Content) -> int:

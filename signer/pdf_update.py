@@ -53,9 +53,8 @@ class Update(IncrementalPdfFileWriter):
 
     prev: BoundedReader
 
-    def __init__(self, document: Content, earlier: BoundedReader | None = None) -> None:
-        """``earlier``: as for :class:`BoundedReader`."""
-        reader = BoundedReader(document, earlier)
+    def __init__(self, document: Content, reader: BoundedReader) -> None:
+        """``reader``: over ``document``, and able to decrypt it."""
         super().__init__(reader.stream, prev=reader)
         self.document = document
         """What the next revision goes behind."""
@@ -117,22 +116,27 @@ def _own(item: Any, owner: generic.Reference) -> None:
         _own(part, owner)
 
 
-def open_update(document: Content, password: str | None, earlier: BoundedReader | None = None) -> Update:
+def open_update(document: Content, password: str | None) -> Update:
     """``document`` opened for one more revision. Raises Malformed, or Rejected for what is locked."""
     with reading():
-        update = Update(document, earlier)
-        handler = update.prev.security_handler
+        return Update(document, open_reader(document, password))
+
+
+def open_reader(document: Content, password: str | None, earlier: BoundedReader | None = None) -> BoundedReader:
+    """``document`` opened to be read, and decrypted; ``earlier`` as for :class:`BoundedReader`, errors as for the above."""
+    with reading():
+        reader = BoundedReader(document, earlier)
+        handler = reader.security_handler
         if handler is None:
-            return update
+            return reader
         if not isinstance(handler, StandardSecurityHandler):
             raise Rejected("document", "the PDF is encrypted for the holders of certain certificates: send it unencrypted")
         if handler.pdf_mac_enabled:
             raise Rejected("document", "the PDF is encrypted with an integrity code (ISO/TS 32004): send it without")
-        opened = update.encrypt(password or "")  # type: ignore[no-untyped-call]  # pyHanko states no types for it
-        if opened.status is AuthStatus.FAILED:
+        if reader.decrypt(password or "").status is AuthStatus.FAILED:
             message = "the PDF is encrypted: give its password" if password is None else "this password does not open the PDF"
             raise Rejected("password", message)
-        return update
+        return reader
 
 
 def check_not_final(update: Update) -> None:

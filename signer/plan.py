@@ -84,15 +84,23 @@ class ArchivePlan:
         return holds_until(token) - self._margin
 
     def note(self, digest: str, token: Token, actor: Actor, *, predecessor: str | None = None) -> None:
-        """Plan for a document with this SHA-256 (hex) and this newest timestamp, which was made of ``predecessor``."""
+        """Plan for a document with this SHA-256 (hex) and this newest timestamp, which was made of ``predecessor``.
+
+        It stays with the client for which that was planned.
+        """
         at, due = self._now(), self.due(token)
-        row = {"digest": digest, "at": at, "client": actor.name, "due": due, "until": holds_until(token), "successor": None}
+        client = actor.name if predecessor is None else self._client_of(predecessor) or actor.name
+        row = {"digest": digest, "at": at, "client": client, "due": due, "until": holds_until(token), "successor": None}
         told = entry(at=at, actor=actor, action="archive.plan", subject=digest, due=f"{due:%Y-%m-%d}")
         rows: list[Row] = [(_INSERT, row), told]
         self._database.insert(*rows)
         if predecessor is not None:
             with self._database.write() as db:
                 db.execute(sa.update(ArchivedDocument).where(ArchivedDocument.digest == predecessor).values(successor=digest))
+
+    def _client_of(self, digest: str) -> str | None:
+        with self._database.read() as db:
+            return db.scalar(sa.select(ArchivedDocument.client).where(ArchivedDocument.digest == digest))
 
     def page(self, query: PlanQuery, *, client: str | None = None) -> Plan:
         """Documents without a newer timestamp; ``client``: only those stamped for this one."""

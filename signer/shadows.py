@@ -7,7 +7,7 @@ beneath an annotation, a form field whose drawing is not its value.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
@@ -25,6 +25,7 @@ _HEADER: Final = re.compile(rb"(?<![0-9])([0-9]{1,10})[ \t\r\n]+([0-9]{1,5})[ \t
 _PIECE: Final = 1 << 20
 _OVERLAP: Final = 64
 _NEAR: Final = 1 << 16
+_BLANKS: Final = 4
 _MOST_HITS: Final = 20_000
 _TRANSPARENT: Final = frozenset(
     {"/Link", "/Popup", "/Highlight", "/Underline", "/StrikeOut", "/Squiggly", "/Text", "/Ink", "/Line"}
@@ -70,8 +71,15 @@ def _unlisted(document: Content, seen: Walk) -> Iterator[Number]:
         if count >= _MOST_HITS:
             seen.complete = False
             return
-        if position not in known and number in used and not _within_stream(document, position, starts):
+        if number in used and not _is_listed(document, position, known) and not _within_stream(document, position, starts):
             yield number
+
+
+def _is_listed(document: Content, position: int, known: Collection[int]) -> bool:
+    """Whether a cross-reference points here, or to the blanks just before, as some programs write it."""
+    return position in known or any(
+        start in known and document.read(start, position).isspace() for start in range(position - _BLANKS, position)
+    )
 
 
 def _positions(seen: Walk) -> dict[tuple[Number, int], int]:

@@ -59,6 +59,7 @@ def pkijs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--interop", action="store_true", help="also tests/interop, for which Maven fetches 30 MB")
     parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite", help="where the tests keep their data")
 
 

@@ -29,7 +29,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"server"}),
     frozenset({"cli_common"}),
     frozenset({"cli_jobs"}),
-    frozenset({"cli_ca", "cli_gates", "cli_inventory", "cli_looks", "cli_registry", "cli_status", "cli_tsa"}),
+    frozenset(
+        {"cli_archive", "cli_batch", "cli_ca", "cli_gates", "cli_inventory", "cli_looks", "cli_registry", "cli_status", "cli_tsa"}
+    ),
     frozenset({"cli"}),
 )
 """From the ground up. A room imports from floors below its own, never from its own floor or from above. The one door through

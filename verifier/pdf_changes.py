@@ -94,6 +94,8 @@ def _field_differences(
                 f"Trường “{name}” được thêm vào, không kèm chữ ký.",
                 f"The field “{name}” was added without a signature.",
             )
+        elif borrowed(old, field):
+            yield _borrowed(name)
     for name in sorted(before.keys() & after.keys()):
         one, other = before[name], after[name]
         if (
@@ -101,6 +103,8 @@ def _field_differences(
             and entry(one.dictionary, "/V") is None
             and entry(other.dictionary, "/V") is not None
         ):
+            if borrowed(old, other.dictionary):
+                yield _borrowed(name)
             continue  # it was signed meanwhile
         if _digest(old, one.dictionary, "/V") != _digest(new, other.dictionary, "/V"):
             yield error(
@@ -112,6 +116,23 @@ def _field_differences(
                 f"Hình hiển thị của trường “{name}” bị thay trong khi giá trị vẫn giữ nguyên.",
                 f"What the field “{name}” shows was replaced while its value stayed.",
             )
+
+
+def borrowed(old: HistoricalResolver, field: Any) -> bool:
+    """Whether a signature field that was not signed in ``old`` got a signature that was there already.
+
+    Several fields may show one signature if they were made with it; one that comes later shows what nobody signed.
+    """
+    value = field.raw_get("/V") if "/V" in field else None
+    return isinstance(value, generic.IndirectObject) and not old.is_ref_unassignable(value.reference)
+
+
+def _borrowed(name: str) -> Finding:
+    return error(
+        "SIGNATURE_BORROWED",
+        f"Trường “{name}” được thêm sau khi ký và mượn một chữ ký đã có: hình của nó không được ai ký.",
+        f"The field “{name}” was given a signature that was there before: nobody signed what it shows.",
+    )
 
 
 def _drawn(resolver: HistoricalResolver, field: Field) -> list[bytes]:

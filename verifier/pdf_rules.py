@@ -30,6 +30,7 @@ from pyhanko.sign.diff_analysis import (
 )
 from pyhanko.sign.fields import FieldMDPSpec, MDPPerm, enumerate_sig_fields
 
+from verifier.pdf_changes import borrowed
 from verifier.pdf_tree import entry, fields, fingerprint, items, page_references
 from verifier.reading import reading
 
@@ -155,11 +156,9 @@ def _objection_to_form(old: HistoricalResolver, new: HistoricalResolver) -> str 
 
 
 def _objection_to_shared(old: HistoricalResolver, new: HistoricalResolver) -> str | None:
-    """Several fields may show one signature if they were made with it; a field that comes later shows what it did not sign."""
     signed = {name for name, _, _ in enumerate_sig_fields(old, filled_status=True)}
     for name, _, field in enumerate_sig_fields(new, filled_status=True):
-        value = field.get_object().raw_get("/V")
-        if name not in signed and isinstance(value, generic.IndirectObject) and not old.is_ref_unassignable(value.reference):
+        if name not in signed and borrowed(old, field.get_object()):
             return f"the field {name} was given a signature that was there before"
     return None
 

@@ -1,5 +1,6 @@
 """Signs PDF files with Condau while the files stay where they are: only digests are sent."""
 
+from condau_client.batch import Outcome, sign_files
 from condau_client.client import LEVELS, Client, Level
 from condau_client.errors import (
     CondauError,
@@ -28,6 +29,7 @@ __all__ = [
     "Material",
     "NotFound",
     "Options",
+    "Outcome",
     "Prepared",
     "Rejected",
     "ServiceFault",
@@ -37,4 +39,5 @@ __all__ = [
     "Violation",
     "finish",
     "prepare",
+    "sign_files",
 ]

@@ -10,10 +10,8 @@ import shutil
 import ssl
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, Self
 
 from condau_client.errors import DocumentError, Rejected, ServiceFault
 from condau_client.pdf import (
@@ -50,7 +48,7 @@ class Client:
 
     def signers(self) -> list[Signer]:
         """Everything the API key may sign with now."""
-        return [Signer.of_json(item) for item in self._get("/v1/signers")["signers"]]
+        return [Signer.of_json(item) for item in self.get("/v1/signers")["signers"]]
 
     def find_signer(self, name: str | None = None) -> Signer:
         """The signer with this handle or serial number; the only one there is, where None is given. Raises Rejected."""
@@ -62,22 +60,28 @@ class Client:
             )
         return found[0]
 
-    def sign_digest(self, digest: bytes, signer: Signer, level: Level = "B-T") -> tuple[bytes, Material | None]:
-        """A detached CMS signature (DER) over what has this digest, and for B-LT and B-LTA what checking it will need."""
+    def sign_digest(
+        self, digest: bytes, signer: Signer, level: Level = "B-T", *, activation: str | None = None
+    ) -> tuple[bytes, Material | None]:
+        """A detached CMS signature (DER) over what has this digest, and for B-LT and B-LTA what checking it will need.
+
+        ``activation``: the token of one, for a key that asks for it.
+        """
         asked = {"digest": digest.hex(), "algorithm": signer.algorithm, "signer": signer.serial, "level": level}
-        answer = self.post("/v1/signatures/digest", asked)
-        try:
-            found = answer.get("validation")
-            return base64.b64decode(answer["cms"], validate=True), None if found is None else Material.of_json(found)
-        except (KeyError, ValueError, TypeError) as error:
-            raise ServiceFault("the service's answer to a digest cannot be read") from error
+        return read_signature(self.post("/v1/signatures/digest", asked, activation=activation))
 
     def sign_pdf(
-        self, document: bytes | Path, *, level: Level = "B-LTA", signer: str | None = None, options: Options | None = None
+        self,
+        document: bytes | Path,
+        *,
+        level: Level = "B-LTA",
+        signer: str | None = None,
+        options: Options | None = None,
+        activation: str | None = None,
     ) -> bytes:
         """The signed PDF; of ``document`` only its digest is sent. For a large file take :meth:`sign_file`."""
         file = io.BytesIO(document.read_bytes() if isinstance(document, Path) else document)
-        self._sign(file, level, self.find_signer(signer), options)
+        self.sign_open(file, self.find_signer(signer), level, options, activation=activation)
         return file.getvalue()
 
     def sign_file(
@@ -88,11 +92,13 @@ class Client:
         level: Level = "B-LTA",
         signer: str | None = None,
         options: Options | None = None,
+        activation: str | None = None,
     ) -> None:
         """The same from file to file, in little memory; ``target`` is there whole or not at all, and may be ``source``."""
         chosen = self.find_signer(signer)
-        with _replacing(source, target) as file:
-            self._sign(file, level, chosen, options)
+        with Part(source, target) as part:
+            self.sign_open(part.file, chosen, level, options, activation=activation)
+            part.commit()
 
     def extend_pdf(self, document: bytes | Path, *, level: Level = "B-LTA", password: str | None = None) -> bytes:
         """A PDF that is signed already, here or elsewhere, with what checking its signatures needs, and time-stamped as a whole.
@@ -105,15 +111,19 @@ class Client:
 
     def extend_file(self, source: Path, target: Path, *, level: Level = "B-LTA", password: str | None = None) -> None:
         """The same from file to file."""
-        with _replacing(source, target) as file:
-            self._extend(file, level, password)
+        with Part(source, target) as part:
+            self._extend(part.file, level, password)
+            part.commit()
 
-    def _sign(self, file: BinaryIO, level: Level, signer: Signer, options: Options | None) -> None:
-        original = _size(file)
+    def sign_open(
+        self, file: BinaryIO, signer: Signer, level: Level, options: Options | None = None, *, activation: str | None = None
+    ) -> None:
+        """Sign a PDF in ``file``, which is open for reading and writing and is changed."""
+        original = file.seek(0, io.SEEK_END)
         room: int | None = None
         while True:
             prepared = prepare(file, signer, options, room=room)
-            signature, material = self.sign_digest(prepared.digest, signer, level)
+            signature, material = self.sign_digest(prepared.digest, signer, level, activation=activation)
             try:
                 finish(prepared, signature)
                 break
@@ -122,9 +132,10 @@ class Client:
                     raise
                 room = error.size + 1024
                 file.truncate(original)
-        self._make_last(prepared, level, material)
+        self.make_last(prepared, level, material)
 
-    def _make_last(self, prepared: Prepared, level: Level, material: Material | None) -> None:
+    def make_last(self, prepared: Prepared, level: Level, material: Material | None) -> None:
+        """Bring a finished file from B-T to ``level``; nothing to do for B-B and B-T."""
         if level in ("B-B", "B-T"):
             return
         if material is None:
@@ -145,12 +156,15 @@ class Client:
         if level == "B-LTA":
             add_archive_timestamp(file, self.transport, password)
 
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: dict[str, Any], *, activation: str | None = None) -> dict[str, Any]:
         """Send JSON under an idempotency key of its own, so that it is carried out once however often it is sent."""
         headers = {"Content-Type": _JSON, "Idempotency-Key": uuid.uuid4().hex}
+        if activation is not None:
+            headers["Condau-Activation"] = activation
         return _object(self.transport.request("POST", path, json.dumps(body).encode(), headers=headers).body)
 
-    def _get(self, path: str) -> dict[str, Any]:
+    def get(self, path: str) -> dict[str, Any]:
+        """Ask for JSON."""
         return _object(self.transport.request("GET", path).body)
 
 
@@ -164,23 +178,46 @@ def _object(body: bytes) -> dict[str, Any]:
     return found
 
 
-def _size(file: BinaryIO) -> int:
-    return file.seek(0, io.SEEK_END)
-
-
-@contextmanager
-def _replacing(source: Path, target: Path) -> Iterator[BinaryIO]:
-    """A copy of ``source`` to work on, which becomes ``target`` when the block ends well, and is gone when it does not."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    part = Path(name)
+def read_signature(found: dict[str, Any]) -> tuple[bytes, Material | None]:
+    """The CMS and the validation material in an answer about a digest; raises ServiceFault."""
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        validation = found.get("validation")
+        return base64.b64decode(found["cms"], validate=True), None if validation is None else Material.of_json(validation)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ServiceFault("the service's answer to a digest cannot be read") from error
+
+
+class Part:
+    """A copy of ``source`` to work on, which becomes ``target`` when it is committed, and is gone when the block ends without."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self._target = target
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part")
+        self._path = Path(name)
+        self.file: BinaryIO = os.fdopen(descriptor, "w+b")
+        try:
             with source.open("rb") as original:
-                shutil.copyfileobj(original, file, 1 << 20)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+                shutil.copyfileobj(original, self.file, 1 << 20)
+        except BaseException:
+            self.close()
+            raise
+
+    def commit(self) -> None:
+        """Put it in the place of ``target``, whole and on the disk."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        self._path.chmod(0o666 & ~umask)  # what any new file would have
+        self._path.replace(self._target)
+
+    def close(self) -> None:
+        """Throw away what was not committed."""
+        self.file.close()
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

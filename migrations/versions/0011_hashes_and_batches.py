@@ -48,6 +48,7 @@ def upgrade() -> None:
         sa.Column("attempt", sa.String(32)),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("lease_until", Moment()),
+        sa.Column("level", sa.String(8)),
         sa.Column("problem", sa.JSON()),
         sa.Column("finished_at", Moment()),
         sa.PrimaryKeyConstraint("batch_id", "number", name="pk_batch_item"),

@@ -8,12 +8,12 @@ import json
 import threading
 import urllib.parse
 from base64 import b32decode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from falcon import testing
 
 from audit.log import entries
 from batches.models import Batch, BatchItem
@@ -24,6 +24,7 @@ from registry.models import ApiClient, Role
 from registry.registry import add_client, key_digest
 from signer.activation import Activations, Proof, Scope, code_source
 from signer.activation_holders import ActivationHolders
+from signer.levels import Reached
 from signer.models import Signature
 from tests.batches.conftest import KEY, Office
 from tests.signer.house import CLIENT, OFFICER
@@ -60,6 +61,7 @@ def test_files_come_back_signed_and_one_bad_one_stops_no_other(office: Office, t
     assert (batch["state"], batch["progress"]) == ("done", {"total": 3, "left": 0, "done": 2, "failed": 1})
     found = items_of(office, 1)
     assert [item["state"] for item in found] == ["done", "failed", "done"]
+    assert [item["level"] for item in found] == ["B-B", None, "B-B"]
     assert [item["name"] for item in found] == ["a.pdf", "hỏng.pdf", "c.pdf"]
     assert found[0]["digest"] == hashlib.sha256(documents[0]).hexdigest()
     assert found[1]["problem"]["error"] == "malformed"
@@ -74,6 +76,17 @@ def test_files_come_back_signed_and_one_bad_one_stops_no_other(office: Office, t
     with office.house.database.read() as db:
         told = [entry.action for entry in reversed(entries(db)) if entry.action.startswith("batch.")]
     assert told == ["batch.take", "batch.finish"]
+
+
+def test_a_level_that_policy_lowers_is_said_for_each_item(office: Office) -> None:
+    class Lowering:
+        def sign_pdf(self, document: Content, *_: object, lowered: Callable[[Reached], None], **__: object) -> Content:
+            lowered(Reached("B-B", "no timestamps"))
+            return document
+
+    office.post([("a.pdf", make_pdf())], query="level=B-LTA")
+    office.new_worker(signer=Lowering()).work()
+    assert items_of(office, 1)[0]["level"] == "B-B"
 
 
 def test_digests_are_answered_at_once(office: Office) -> None:
@@ -91,94 +104,6 @@ def test_options_before_a_file_are_for_it_alone(office: Office) -> None:
     signed = [office.get(f"1/items/{number}/document").content for number in (1, 2)]
     assert [b"/Reason (Chung)" in document for document in signed] == [False, True]
     assert all(b"/Location (X)" in document for document in signed)
-
-
-@pytest.mark.parametrize(
-    ("files", "query", "field"),
-    [
-        ([], "level=B-B", "file"),
-        ([("a.pdf", b"")], "level=B-B", "file"),
-        ([("a.pdf", b"x"), ("b.pdf", b"y"), ("a.pdf", b"z")], "level=B-B", "name"),
-        ([("../../etc/cron.d/x", b"x")], "level=B-B", "name"),
-        ([("..", b"x")], "level=B-B", "name"),
-        ([("a\\b", b"x")], "level=B-B", "name"),
-        ([("a" * 256, b"x")], "level=B-B", "name"),
-        ([("a.pdf", b"x")], "level=B-B&password=x", "password"),
-        ([("options", b"{"), ("a.pdf", b"x")], "level=B-B", "options"),
-        ([("options", b"[]"), ("a.pdf", b"x")], "level=B-B", "options"),
-        ([("options", b'{"signer": "x"}'), ("a.pdf", b"x")], "level=B-B", "options"),
-        ([("options", b'{"no_such": 1}'), ("a.pdf", b"x")], "level=B-B", "no_such"),
-        ([("a.pdf", b"x"), ("options", b"{}")], "level=B-B", "options"),
-        ([("a.pdf", b"x")], "level=B-B&signer=nobody", "signer"),
-        ([("a.pdf", b"x")], "level=B-X", "level"),
-    ],
-)
-def test_what_cannot_be_meant_is_refused_whole(office: Office, files: list[tuple[str, bytes]], query: str, field: str) -> None:
-    answer = office.post(files, query=query)
-    assert (answer.status_code, answer.json["violations"][0]["field"]) == (422, field)
-    assert office.folders() == []
-    assert office.get("1").status_code == 404
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"items": []},
-        {"items": [{"digest": DIGESTS[0]}] * 10_001},
-        {"items": [{"digest": DIGESTS[0], "name": "a"}, {"digest": DIGESTS[1], "name": "a"}]},
-        {"items": [{"digest": DIGESTS[0], "name": "a/b"}]},
-        {"items": [{"digest": DIGESTS[0][:-2]}]},
-        {"items": [{"digest": hashlib.sha1(b"").hexdigest()}], "algorithm": "sha1"},
-        {"items": [{"digest": DIGESTS[0]}], "algorithm": "sha384"},
-    ],
-)
-def test_lists_of_digests_that_cannot_be_meant_are_refused(office: Office, body: dict[str, Any]) -> None:
-    assert office.post_digests(body).status_code == 422
-    assert office.folders() == []
-
-
-def test_a_hash_that_is_not_the_keys_and_options_of_files_are_refused(office: Office) -> None:
-    digest = hashlib.sha512(b"").hexdigest()
-    assert office.post_digests({"items": [{"digest": digest}], "algorithm": "sha512"}).status_code == 409
-    answer = office.post_digests({"items": [{"digest": DIGESTS[0]}]}, query="level=B-B&page=1&reason=x")
-    assert [item["field"] for item in answer.json["violations"]] == ["page", "reason"]
-
-
-def test_bodies_that_are_too_large_or_broken_leave_nothing(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert office.post([("a.pdf", bytes(600_000))]).status_code == 413  # more than one document may have
-    assert office.post([(f"{number}.pdf", bytes(400_000)) for number in range(3)]).status_code == 413  # more than all together
-    headers = {**KEY, "Content-Type": "multipart/form-data; boundary=b"}
-    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    for body in (b"", head + b"cut", head * 3, b"--b\r\n" + b"x: y\r\n" * 10_000 + b"\r\n\r\n--b--\r\n"):
-        assert office.api.simulate_post("/v1/signatures/batches", body=body, headers=headers).status_code in (400, 422)
-    monkeypatch.setattr("batches.http.MOST_ITEMS", 3)
-    answer = office.post([(str(number), b"x") for number in range(4)])
-    assert (answer.status_code, answer.json["detail"]) == (413, "at most 3 files are taken at once: part the batch")
-    assert office.folders() == []
-
-
-def test_the_same_key_is_the_same_batch(office: Office) -> None:
-    document = make_pdf()
-    first = office.post([("a.pdf", document)], key="one")
-    again = office.post([("a.pdf", document)], key="one")
-    assert first.json == again.json
-    assert len(office.folders()) == 1
-    assert office.post([("b.pdf", document)], key="one").status_code == 409
-    assert office.post([("a.pdf", document)], key="one", query="level=B-T").status_code == 409
-    assert office.post([("a.pdf", document)], key="a b").status_code == 422
-    assert office.post([("a.pdf", document)]).json["id"] != first.json["id"]
-
-
-def test_two_who_send_the_same_at_once_get_one_batch(office: Office) -> None:
-    document, found = make_pdf(), list[testing.Result]()
-    threads = [threading.Thread(target=lambda: found.append(office.post([("a.pdf", document)], key="race"))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    assert {answer.status_code for answer in found} == {201}
-    assert len({answer.json["id"] for answer in found}) == 1
-    assert len(office.folders()) == 1
 
 
 def test_a_batch_is_its_clients_alone(office: Office) -> None:

@@ -20,7 +20,7 @@ from hsm.keys import KeySpec
 from pki.ca import CertificateAuthority
 from pki.certificates import Identity, signing_identity
 from pki.crl import CrlPublisher
-from pki.material import ValidationMaterial
+from pki.material import Fetch, ValidationMaterial
 from pki.ocsp import OcspResponder
 from pki.profile import build_subject
 from registry.models import Role, SubscriberKind
@@ -83,11 +83,11 @@ class House:
         """What brings documents to B-LT and B-LTA, with the house's time-stamping unit or another."""
         return Levels(now=self.now, stamper=stamper or self.tsa, material=self.material(), plan=self.plan(), when_away=when_away)
 
-    def material(self) -> ValidationMaterial:
-        """Validation material from the house's own authorities."""
+    def material(self, fetch: Fetch | None = None) -> ValidationMaterial:
+        """Validation material from the house's own authorities, and what ``fetch`` gets."""
         shared: dict[str, Any] = {"database": self.database, "keys": self.keys, "now": self.now, "config": Config(home=Path())}
         responder, crl = OcspResponder(**shared), CrlPublisher(**shared)
-        return ValidationMaterial(database=self.database, ocsp_responder=responder, crl=crl, now=self.now)
+        return ValidationMaterial(database=self.database, ocsp_responder=responder, crl=crl, now=self.now, fetch=fetch)
 
     def plan(self) -> ArchivePlan:
         """Which documents are due for an archive timestamp."""

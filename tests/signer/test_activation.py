@@ -16,35 +16,34 @@ from core.db import Database
 from core.errors import Conflict, Forbidden, Refused, Rejected, TooMany
 from core.settings import ActivationConfig
 from registry.registry import subscriber_named
-from signer.activation import Activations, Held, Proof, Scope, code_source, find_activation, token_digest, use_activation
+from signer.activation import Held, Proof, Scope, code_source, find_activation, needs_activation, token_digest, use_activation
 from signer.gate_models import Activation, ActivationHolder
 from signer.models import Signature
 from tests.conftest import Clock
-from tests.signer.gate_house import ADMIN, CLERK, NUMBERER, OUTSIDER, PIN, Desk, build_desk
+from tests.signer.gate_house import ADMIN, CLERK, NUMBERER, OUTSIDER, PIN, Office, build_office
 from tests.signer.house import CLIENT, OFFICER, SEAL
-from tests.software_keys import SoftwareKeys
 
 DIGEST = "ab" * 32
 
 
 @pytest.fixture
-def desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
-    return build_desk(database, keys, clock)
+def office(database: Database, clock: Clock) -> Office:
+    return build_office(database, clock)
 
 
-def activate(desk: Desk, proof: Proof, person: str = CLERK, key: str = SEAL, actor: Actor = CLIENT) -> str:
-    return desk.activations.activate(key, person, proof, Scope(), minutes=5, actor=actor)[0]
+def activate(office: Office, proof: Proof, person: str = CLERK, key: str = SEAL, actor: Actor = CLIENT) -> str:
+    return office.activations.activate(key, person, proof, Scope(), minutes=5, actor=actor)[0]
 
 
-def find(desk: Desk, token: str, *, key: str = SEAL, client: str = CLIENT.name, digest: str = DIGEST) -> Held:
-    with desk.database.read() as db:
-        return find_activation(db, token, key=subscriber_named(db, key), client=client, digest=digest, at=desk.clock())
+def find(office: Office, token: str, *, key: str = SEAL, client: str = CLIENT.name, digest: str = DIGEST) -> Held:
+    with office.database.read() as db:
+        return find_activation(db, token, key=subscriber_named(db, key), client=client, digest=digest, at=office.clock())
 
 
-def signature(desk: Desk, digest: str = DIGEST) -> int:
+def signature(office: Office, digest: str = DIGEST) -> int:
     """The row of an intent."""
     row = Signature(
-        at=desk.clock(),
+        at=office.clock(),
         client="dms",
         request_id="r",
         serial="1",
@@ -54,16 +53,16 @@ def signature(desk: Desk, digest: str = DIGEST) -> int:
         digest=digest,
         state="intended",
     )
-    with desk.database.write() as db:
+    with office.database.write() as db:
         db.add(row)
         db.flush()
         return row.id
 
 
-def use(desk: Desk, held: Held, digest: str = DIGEST) -> None:
-    record = signature(desk, digest)
-    with desk.database.write() as db:
-        use_activation(db, held, record, digest=digest, at=desk.clock())
+def use(office: Office, held: Held, digest: str = DIGEST) -> None:
+    record = signature(office, digest)
+    with office.database.write() as db:
+        use_activation(db, held, record, digest=digest, at=office.clock())
 
 
 @pytest.mark.parametrize(
@@ -77,118 +76,118 @@ def use(desk: Desk, held: Held, digest: str = DIGEST) -> None:
         ("nobody", Proof(PIN, None)),
     ],
 )
-def test_what_is_wrong_is_not_said(desk: Desk, person: str, proof: Proof) -> None:
+def test_what_is_wrong_is_not_said(office: Office, person: str, proof: Proof) -> None:
     with pytest.raises(Forbidden) as caught:
-        activate(desk, proof, person)
+        activate(office, proof, person)
     assert caught.value.detail == "the person, their PIN or their code is not right for this key"
 
 
-def test_a_key_the_client_may_not_use_is_not_activated(desk: Desk) -> None:
+def test_a_key_the_client_may_not_use_is_not_activated(office: Office) -> None:
     with pytest.raises(Forbidden, match="may not sign for"):
-        activate(desk, Proof(PIN, None), actor=Actor("another", "client"))
+        activate(office, Proof(PIN, None), actor=Actor("another", "client"))
 
 
-def test_wrong_tries_lock_for_ever_longer_and_at_last_until_an_admin(desk: Desk) -> None:
+def test_wrong_tries_lock_for_ever_longer_and_at_last_until_an_admin(office: Office) -> None:
     delays = []
     for _ in range(10):
         with pytest.raises(Forbidden):
-            activate(desk, Proof("wrong-pin", None))
-        with desk.database.read() as db:
+            activate(office, Proof("wrong-pin", None))
+        with office.database.read() as db:
             until = db.scalars(sa.select(ActivationHolder.locked_until)).one()
-        delays.append(0 if until is None else (until - desk.clock()).total_seconds())
+        delays.append(0 if until is None else (until - office.clock()).total_seconds())
         if until is not None:
             with pytest.raises(TooMany):
-                activate(desk, Proof(PIN, None))  # right, but too early
-            desk.clock.move(seconds=delays[-1] + 1)
+                activate(office, Proof(PIN, None))  # right, but too early
+            office.clock.move(seconds=delays[-1] + 1)
     assert delays == [0, 0, 30, 60, 120, 240, 480, 960, 1920, 3840]
-    desk.clock.move(days=400)
+    office.clock.move(days=400)
     with pytest.raises(TooMany, match="unlock-activation"):
-        activate(desk, Proof(PIN, None))
-    desk.holders.unlock({"key": SEAL, "person": CLERK}, ADMIN)
-    assert activate(desk, Proof(PIN, None))
+        activate(office, Proof(PIN, None))
+    office.holders.unlock({"key": SEAL, "person": CLERK}, ADMIN)
+    assert activate(office, Proof(PIN, None))
 
 
-def test_the_right_pin_forgets_the_wrong_ones(desk: Desk) -> None:
+def test_the_right_pin_forgets_the_wrong_ones(office: Office) -> None:
     for _ in range(4):
         for _ in range(2):
             with pytest.raises(Forbidden):
-                activate(desk, Proof("wrong-pin", None))
-        activate(desk, Proof(PIN, None))
+                activate(office, Proof("wrong-pin", None))
+        activate(office, Proof(PIN, None))
 
 
-def test_a_pin_an_admin_has_seen_activates_nothing(desk: Desk) -> None:
-    given = desk.holders.give(SEAL, NUMBERER, "pin", ADMIN)
+def test_a_pin_an_admin_has_seen_activates_nothing(office: Office) -> None:
+    given = office.holders.give(SEAL, NUMBERER, "pin", ADMIN)
     with pytest.raises(Refused, match="admin has seen"):
-        activate(desk, Proof(given.pin, None), NUMBERER)
+        activate(office, Proof(given.pin, None), NUMBERER)
     with pytest.raises(Rejected):
-        desk.activations.change_pin(SEAL, NUMBERER, Proof(given.pin, None), new=given.pin or "", actor=CLIENT)
+        office.activations.change_pin(SEAL, NUMBERER, Proof(given.pin, None), new=given.pin or "", actor=CLIENT)
 
 
 @pytest.mark.parametrize("pin", ["12345", "111111", "123456", "654321", "abcdef", "a" * 65, "12\n3456"])
-def test_a_weak_pin_is_refused(desk: Desk, pin: str) -> None:
+def test_a_weak_pin_is_refused(office: Office, pin: str) -> None:
     with pytest.raises(Rejected):
-        desk.activations.change_pin(SEAL, CLERK, Proof(PIN, None), new=pin, actor=CLIENT)
+        office.activations.change_pin(SEAL, CLERK, Proof(PIN, None), new=pin, actor=CLIENT)
 
 
-def test_a_code_is_taken_once_and_only_around_its_time(desk: Desk) -> None:
-    given = desk.holders.give(SEAL, NUMBERER, "pin+code", ADMIN)
+def test_a_code_is_taken_once_and_only_around_its_time(office: Office) -> None:
+    given = office.holders.give(SEAL, NUMBERER, "pin+code", ADMIN)
     uri = urllib.parse.parse_qs(urllib.parse.urlsplit(given.code_uri or "").query)
     source = code_source(b32decode(uri["secret"][0]))
 
     def code(seconds: int) -> str:
-        return source.generate(int(desk.clock().timestamp()) + seconds).decode()
+        return source.generate(int(office.clock().timestamp()) + seconds).decode()
 
     change = Proof(given.pin, code(0))
-    desk.activations.change_pin(SEAL, NUMBERER, change, new=PIN, actor=CLIENT)
+    office.activations.change_pin(SEAL, NUMBERER, change, new=PIN, actor=CLIENT)
     with pytest.raises(Forbidden):
-        activate(desk, Proof(PIN, code(0)), NUMBERER)  # that one is used
+        activate(office, Proof(PIN, code(0)), NUMBERER)  # that one is used
     with pytest.raises(Forbidden):
-        activate(desk, Proof(PIN, code(-3600)), NUMBERER)
-    desk.clock.move(minutes=5)
+        activate(office, Proof(PIN, code(-3600)), NUMBERER)
+    office.clock.move(minutes=5)
     with pytest.raises(Forbidden):
-        activate(desk, Proof("wrong-pin", code(0)), NUMBERER)  # the code alone is not enough
-    desk.clock.move(minutes=5)
-    assert activate(desk, Proof(PIN, code(0)), NUMBERER)
+        activate(office, Proof("wrong-pin", code(0)), NUMBERER)  # the code alone is not enough
+    office.clock.move(minutes=5)
+    assert activate(office, Proof(PIN, code(0)), NUMBERER)
 
 
-def test_an_activation_is_for_its_key_client_time_and_documents(desk: Desk) -> None:
-    token = desk.token()
-    assert find(desk, token).person == CLERK
-    listed = desk.token(scope=Scope(digests=("cd" * 32, DIGEST)))
+def test_an_activation_is_for_its_key_client_time_and_documents(office: Office) -> None:
+    token = office.token()
+    assert find(office, token).person == CLERK
+    listed = office.token(scope=Scope(digests=("cd" * 32, DIGEST)))
     for call in (
-        lambda: find(desk, "guess"),
-        lambda: find(desk, token, key=OFFICER),
-        lambda: find(desk, token, client="another"),
-        lambda: find(desk, listed, digest="ef" * 32),
+        lambda: find(office, "guess"),
+        lambda: find(office, token, key=OFFICER),
+        lambda: find(office, token, client="another"),
+        lambda: find(office, listed, digest="ef" * 32),
     ):
         with pytest.raises(Refused):
             call()
-    desk.clock.move(minutes=5)
+    office.clock.move(minutes=5)
     with pytest.raises(Refused, match="ended"):
-        find(desk, token)
+        find(office, token)
 
 
-def test_an_activation_ends_with_the_right_to_give_it(desk: Desk) -> None:
-    token = desk.token()
-    desk.holders.remove({"key": SEAL, "person": CLERK}, ADMIN)
+def test_an_activation_ends_with_the_right_to_give_it(office: Office) -> None:
+    token = office.token()
+    office.holders.remove({"key": SEAL, "person": CLERK}, ADMIN)
     with pytest.raises(Refused, match="ended"):
-        find(desk, token)
+        find(office, token)
 
 
-def test_a_batch_is_used_up_one_act_at_a_time(desk: Desk) -> None:
-    held = find(desk, desk.token(scope=Scope(acts=2)))
-    use(desk, held)
-    use(desk, held, "cd" * 32)
+def test_a_batch_is_used_up_one_act_at_a_time(office: Office) -> None:
+    held = find(office, office.token(scope=Scope(acts=2)))
+    use(office, held)
+    use(office, held, "cd" * 32)
     with pytest.raises(Refused, match="used up"):
-        use(desk, held)
+        use(office, held)
 
 
-def test_a_listed_document_is_signed_once(desk: Desk) -> None:
-    held = find(desk, desk.token(scope=Scope(digests=("cd" * 32, DIGEST))))
-    use(desk, held)
+def test_a_listed_document_is_signed_once(office: Office) -> None:
+    held = find(office, office.token(scope=Scope(digests=("cd" * 32, DIGEST))))
+    use(office, held)
     with pytest.raises(Refused, match="for this document already"):
-        use(desk, held)
-    use(desk, held, "cd" * 32)
+        use(office, held)
+    use(office, held, "cd" * 32)
 
 
 @pytest.mark.parametrize(
@@ -202,18 +201,18 @@ def test_a_listed_document_is_signed_once(desk: Desk) -> None:
         (Scope(1, (DIGEST, DIGEST)), 5),
     ],
 )
-def test_a_scope_out_of_range_is_refused(desk: Desk, scope: Scope, minutes: int) -> None:
+def test_a_scope_out_of_range_is_refused(office: Office, scope: Scope, minutes: int) -> None:
     with pytest.raises(Rejected):
-        desk.token(scope=scope, minutes=minutes)
+        office.token(scope=scope, minutes=minutes)
 
 
-def test_nothing_secret_is_kept_or_said(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_secret_is_kept_or_said(office: Office, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    given = desk.holders.give(SEAL, NUMBERER, "pin+code", ADMIN)
-    token = desk.token()
+    given = office.holders.give(SEAL, NUMBERER, "pin+code", ADMIN)
+    token = office.token()
     with pytest.raises(Forbidden):
-        activate(desk, Proof("a-wrong-pin", None))
-    with desk.database.read() as db:
+        activate(office, Proof("a-wrong-pin", None))
+    with office.database.read() as db:
         entries = [str(vars(row)) for row in db.scalars(sa.select(AuditEntry))]
         rows = [str(vars(row)) for table in (Activation, ActivationHolder) for row in db.scalars(sa.select(table))]
         assert db.scalars(sa.select(Activation.token_sha256)).all() == [token_digest(token)]
@@ -235,15 +234,15 @@ def _take(url: str, held: Held, record: int, at: object, barrier: object, answer
         database.close()
 
 
-def test_of_two_processes_one_gets_the_act(desk: Desk) -> None:
+def test_of_two_processes_one_gets_the_act(office: Office) -> None:
     """And what is activated outlives the process that gave it: these know only the database."""
-    held = find(desk, desk.token())
-    records = [signature(desk), signature(desk)]
+    held = find(office, office.token())
+    records = [signature(office), signature(office)]
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
-    url = desk.database.url.render_as_string(hide_password=False)
+    url = office.database.url.render_as_string(hide_password=False)
     workers = [
-        context.Process(target=_take, args=(url, held, record, desk.clock() + timedelta(seconds=1), barrier, answers))
+        context.Process(target=_take, args=(url, held, record, office.clock() + timedelta(seconds=1), barrier, answers))
         for record in records
     ]
     for worker in workers:
@@ -254,13 +253,10 @@ def test_of_two_processes_one_gets_the_act(desk: Desk) -> None:
     assert found == ["refused", "used"]
 
 
-def test_the_configuration_may_ask_for_every_seals_activation(desk: Desk) -> None:
-    from signer.activation import needs_activation
-
-    with desk.database.read() as db:
+def test_the_configuration_may_ask_for_every_seals_activation(office: Office) -> None:
+    with office.database.read() as db:
         seal, officer, outsider = (subscriber_named(db, handle) for handle in (SEAL, OFFICER, OUTSIDER))
         assert needs_activation(db, seal, ActivationConfig())
         assert not needs_activation(db, officer, ActivationConfig(required=("agency", OUTSIDER)))
         assert needs_activation(db, outsider, ActivationConfig(required=(OUTSIDER,)))
         assert needs_activation(db, officer, ActivationConfig(required=("*",)))
-    assert isinstance(desk.activations, Activations)

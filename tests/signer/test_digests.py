@@ -25,6 +25,7 @@ from registry.registry import key_digest
 from signer.digests import DigestRequest, DigestSigner, ValidationRequest
 from signer.http_digests import DigestSignatures
 from signer.models import Signature
+from signer.service import TimestampSource
 from tests.conftest import Clock
 from tests.signer.house import CLIENT, House, build_house
 from tests.software_keys import SoftwareKeys
@@ -35,10 +36,10 @@ DOCUMENT = "Công văn mật không rời hệ thống".encode()
 DIGEST = hashlib.sha256(DOCUMENT).digest()
 
 
-def signer_of(house: House) -> DigestSigner:
-    return DigestSigner(
-        database=house.database, keys=house.keys, now=house.now, stamp=house.tsa.stamp, levels=house.levels(), gates=house.gates()
-    )
+def signer_of(house: House, stamp: TimestampSource | None = None, when_away: str = "refuse") -> DigestSigner:
+    levels, gates = house.levels(when_away=when_away), house.gates()
+    stamp = stamp or house.tsa.stamp
+    return DigestSigner(database=house.database, keys=house.keys, now=house.now, stamp=stamp, levels=levels, gates=gates)
 
 
 def openssl_accepts(folder: Path, cms: bytes, root: Path) -> bool:
@@ -105,11 +106,8 @@ def test_without_time_stamps_b_t_fails_closed(house: House) -> None:
     def away(_data: bytes, _actor: object) -> bytes:
         raise Unavailable("tsa", "away")
 
-    signer = DigestSigner(
-        database=house.database, keys=house.keys, now=house.now, stamp=away, levels=house.levels(), gates=house.gates()
-    )
     with pytest.raises(Unavailable, match="away"):
-        signer.sign(DigestRequest(digest=DIGEST.hex()), CLIENT)
+        signer_of(house, away).sign(DigestRequest(digest=DIGEST.hex()), CLIENT)
 
 
 def test_with_b_lt_comes_what_judging_it_later_needs(house: House) -> None:

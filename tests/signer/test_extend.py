@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import falcon
 import pytest
+import sqlalchemy as sa
+from falcon import testing
 
 from audit.log import SYSTEM
+from cli_archive import find_files, renew_file
 from core.content import Content
 from core.errors import Conflict, Rejected
 from hsm.keys import KeySpec
 from notices.models import OutboxEvent
 from pki.profile import build_subject
+from registry.models import ApiClient
+from registry.registry import key_digest
 from signer.extend import ExtendOptions, ExtensionLevel
+from signer.http_archive import ArchivePlans, Extensions
 from signer.options import PadesLevel, PdfOptions
 from signer.plan import DUE, PlanQuery
 from tests.conftest import Clock
@@ -23,6 +34,8 @@ from tests.verifier.authorities import Pki
 from tests.verifier.files import plain_pdf, sign
 from verifier.service import Verifier
 from verifier.verdict import Conclusion
+from web import problems
+from web.access import ApiKeys, Shell
 
 
 def extend(house: House, document: bytes, level: ExtensionLevel = "B-LTA") -> bytes:
@@ -101,3 +114,43 @@ def test_nothing_to_extend_and_nothing_worth_extending_is_refused(house: House) 
 def test_a_signature_of_an_authority_nobody_trusts_here_is_refused(house: House) -> None:
     with pytest.raises(Conflict, match="install its anchor"):
         extend(house, sign(plain_pdf(), Pki()))
+
+
+def test_over_http_a_client_extends_and_sees_its_own_plan(house: House) -> None:
+    with house.database.write() as db:
+        db.execute(sa.update(ApiClient).where(ApiClient.name == CLIENT.name).values(key_sha256=key_digest("a-key")))
+    app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=house.database), body_limit=1_000_000)])
+    problems.install(app)
+    app.add_route("/v1/signatures/pdf/extend", Extensions(extender=house.extender()))
+    app.add_route("/v1/archive/plan", ArchivePlans(plan=house.plan()))
+    client, key = testing.TestClient(app), {"Authorization": "Bearer a-key"}
+    signed = sign_pdf(house.signer, make_pdf(), PdfOptions(level="B-T"), CLIENT)
+    pdf = {**key, "Content-Type": "application/pdf"}
+    answer = client.simulate_post("/v1/signatures/pdf/extend", body=signed, headers=pdf, params={"level": "B-LTA"})
+    assert answer.status_code == 200
+    assert answer.content.startswith(signed)
+    listed = client.simulate_get("/v1/archive/plan", headers=key).json["documents"]
+    assert [one["digest"] for one in listed] == [hashlib.sha256(answer.content).hexdigest()]
+    assert client.simulate_get("/v1/archive/plan").status_code == 401
+    refused = client.simulate_post("/v1/signatures/pdf/extend", body=make_pdf(), headers=pdf)
+    assert (refused.status_code, refused.json["violations"][0]["field"]) == (422, "document")
+
+
+def test_files_in_a_folder_are_renewed_where_they_lie(house: House, clock: Clock, tmp_path: Path) -> None:
+    """The command's own part: what is due, in place, whole at any moment, and what fails does not stop the rest."""
+    services: Any = SimpleNamespace(extender=house.extender(), plan=house.plan(), now=clock)
+    path, other = tmp_path / "a.pdf", tmp_path / "b.pdf"
+    path.write_bytes(sign_pdf(house.signer, make_pdf(), PdfOptions(), CLIENT))
+    path.chmod(0o640)
+    other.write_bytes(make_pdf())
+    assert list(find_files([tmp_path])) == [path, other] or list(find_files([tmp_path])) == [other, path]
+    assert renew_file(services, path, clock(), None).startswith("not due before")
+    assert renew_file(services, other, clock(), None) == "carries no signature"
+    before = path.read_bytes()
+    clock.move(days=6 * 365)
+    renew_services(house, 2)
+    assert renew_file(services, path, clock() + timedelta(days=3 * 365), None).startswith("renewed, due again")
+    assert path.read_bytes().startswith(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert sorted(one.name for one in tmp_path.iterdir() if "sqlite" not in one.name) == ["a.pdf", "b.pdf"]
+    assert renew_file(services, path, clock(), None).startswith("not due before")

@@ -11,6 +11,7 @@ from audit.log import AuditEntry
 from core.content import Content
 from core.db import Database
 from core.errors import Conflict, Refused, Unavailable
+from core.settings import HygieneConfig, SignerConfig
 from pki.models import Certificate
 from registry.registry import agency_with_code, subscriber_named
 from signer.gate_models import ActivationUse, AgencySigningRule, DocumentNumber, SigningAuthorisation
@@ -21,7 +22,9 @@ from signer.signing import Intent
 from tests.conftest import Clock
 from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, SEAL_PICTURE, Desk, build_desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
+from tests.signer.letters import write_pdf
 from tests.signer.pdfs import make_pdf
+from tests.signer.test_hygiene import build
 from tests.software_keys import SoftwareKeys
 
 ISSUE = {"profile": "agency-issue", "signer": SEAL}
@@ -172,6 +175,28 @@ def test_a_secret_document_is_refused_whatever_the_profile(desk: Desk, profile: 
     signer = OFFICER if profile in ("plain", "person", "initial", "comment") else SEAL
     violations = refusal(desk, make_pdf(), profile=profile, signer=signer, secrecy="Tối Mật", **extra)
     assert "secrecy" in [name for name, _ in violations]
+
+
+def test_what_could_change_its_looks_and_a_mark_on_the_page_are_refused_for_official_documents(desk: Desk) -> None:
+    script = build(catalog=b"/OpenAction<</S/JavaScript/JS(x)>>")
+    marked = write_pdf([[("bold", 13, 70, 706, "TUYỆT MẬT")]])
+    assert "JAVASCRIPT" in refusal(desk, script, profile="person", signer=OFFICER)[0][1]
+    assert "TUYỆT MẬT" in refusal(desk, marked, profile="person", signer=OFFICER)[0][1]
+    assert desk.sign(script, signer=OFFICER)
+    report = HygieneConfig(javascript="report")
+    desk.house.signer._gates = desk.house.gates(SignerConfig(hygiene=report))
+    desk.approved(profile="person")
+    desk.sign(script, profile="person", signer=OFFICER)
+    with desk.database.read() as db:
+        entries = db.scalars(sa.select(AuditEntry).where(AuditEntry.action == "signature.intend").order_by(AuditEntry.id)).all()
+    assert [entry.detail["gates"].get("hygiene") for entry in entries[-2:]] == [None, ["JAVASCRIPT"]]
+
+
+def test_all_documents_are_read_for_marks_where_that_is_configured(desk: Desk) -> None:
+    marked = write_pdf([[("bold", 13, 70, 706, "MẬT")]])
+    assert desk.sign(marked, signer=OFFICER)
+    desk.house.signer._gates = desk.house.gates(SignerConfig(secrecy="all"))
+    assert refusal(desk, marked, signer=OFFICER)[0][0] == "document"
 
 
 def test_a_key_with_a_pin_signs_nothing_without_it(desk: Desk) -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from audit.log import Actor
+from bench.fuzz_pdf import Mutator
 from core.errors import CondauError
 from signer.options import PdfOptions
 from tests.signer.house import CLIENT, House, sign_pdf
@@ -54,6 +55,15 @@ def test_a_mutated_pdf_is_signed_or_refused(house: House, data: st.DataObject) -
             break
     signed = try_to_sign(house, bytes(document), PdfOptions(level="B-B", page=data.draw(st.sampled_from([None, 1]))))
     assert signed is None or signed.startswith(bytes(document))
+
+
+def test_a_file_broken_inside_is_signed_or_refused(house: House) -> None:
+    """A few of what ``make fuzz-pdf`` tries: the table leads to every object, and what is in one is not what belongs there."""
+    mutator = Mutator(seed=20)
+    for number in range(60):
+        document = mutator.next()
+        signed = try_to_sign(house, document, PdfOptions(level="B-B", page=1 if number % 2 else None))
+        assert signed is None or signed.startswith(document)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import falcon
@@ -24,9 +23,10 @@ from signer.http import PdfSignatures
 from signer.http_activation import ActivationCollection, ActivationPin, Holder, HolderCollection, HolderUnlocking, Hygiene
 from signer.http_numbers import AgencyAuthorisations, AgencyRule, AuthorisationWithdrawal, NumberReturn, Numbers
 from tests.conftest import Clock
-from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, PIN, Desk, build_desk
+from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, PIN, Desk, Office, build_desk, build_office
 from tests.signer.house import CLIENT, OFFICER, SEAL
 from tests.signer.pdfs import make_pdf
+from tests.signer.test_hygiene import build
 from tests.software_keys import SoftwareKeys
 from web import problems
 from web.access import ApiKeys, Shell
@@ -40,9 +40,18 @@ def desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
 
 
 @pytest.fixture
-def ask(desk: Desk) -> Ask:
+def office(database: Database, clock: Clock) -> Office:
+    return build_office(database, clock)
+
+
+@pytest.fixture
+def ask(office: Office) -> Ask:
+    return build_ask(office)
+
+
+def build_ask(office: Office) -> Ask:
     """``ask(method, path, body, who=…)``: JSON in, the result out. The key of the seal is under four eyes."""
-    database, now = desk.database, desk.clock
+    database, now = office.database, office.clock
     with database.write() as db:
         for name in ("admin", "admin2"):
             add_client(db, at=now(), actor=SYSTEM, name=name, role=Role.ADMIN)
@@ -50,26 +59,27 @@ def ask(desk: Desk) -> Ask:
             db.execute(sa.update(ApiClient).where(ApiClient.name == name).values(key_sha256=key_digest(name)))
     app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=database), body_limit=1_000_000)])
     problems.install(app)
-    approvals = Approvals(database=database, now=now, config=ApprovalsConfig(activation=(SEAL,)), acts=desk.holders.acts())
-    holding = {"holders": desk.holders, "approvals": approvals}
+    approvals = Approvals(database=database, now=now, config=ApprovalsConfig(activation=(SEAL,)), acts=office.holders.acts())
+    holding = {"holders": office.holders, "approvals": approvals}
     authorisations = Authorisations(database=database, now=now)
     holder = "/v1/subscribers/{handle}/activation-holders"
     for path, resource in (
-        ("/v1/activations", ActivationCollection(activations=desk.activations)),
-        ("/v1/activations/pin", ActivationPin(activations=desk.activations)),
+        ("/v1/activations", ActivationCollection(activations=office.activations)),
+        ("/v1/activations/pin", ActivationPin(activations=office.activations)),
         ("/v1/approvals/{identifier:int}/approval", ApprovalConsent(approvals=approvals)),
         (holder, HolderCollection(**holding)),
         (holder + "/{person}", Holder(**holding)),
         (holder + "/{person}/unlocking", HolderUnlocking(**holding)),
-        ("/v1/agencies/{code}/numbers", Numbers(register=desk.register, database=database, now=now)),
-        ("/v1/agencies/{code}/numbers/return", NumberReturn(register=desk.register)),
+        ("/v1/agencies/{code}/numbers", Numbers(register=office.register, database=database, now=now)),
+        ("/v1/agencies/{code}/numbers/return", NumberReturn(register=office.register)),
         ("/v1/agencies/{code}/signing-rules", AgencyRule(authorisations=authorisations)),
         ("/v1/agencies/{code}/authorisations", AgencyAuthorisations(authorisations=authorisations)),
         ("/v1/authorisations/{identifier:int}/withdrawal", AuthorisationWithdrawal(authorisations=authorisations)),
         ("/v1/documents/hygiene", Hygiene(config=HygieneConfig())),
-        ("/v1/signatures/pdf", PdfSignatures(signer=desk.house.signer)),
     ):
         app.add_route(path, resource)
+    if isinstance(office, Desk):
+        app.add_route("/v1/signatures/pdf", PdfSignatures(signer=office.house.signer))
     client = testing.TestClient(app)
 
     def call(method: str, path: str, body: object = None, *, who: str = CLIENT.name, **options: Any) -> testing.Result:
@@ -86,7 +96,8 @@ def ask(desk: Desk) -> Ask:
     return call
 
 
-def test_a_clerk_takes_a_number_activates_and_seals(desk: Desk, ask: Ask) -> None:
+def test_a_clerk_takes_a_number_activates_and_seals(desk: Desk) -> None:
+    ask = build_ask(desk)
     number = ask("POST", f"/v1/agencies/{AGENCY}/numbers", {"symbol": "QĐ-UBND", "person": NUMBERER})
     assert (number.status_code, number.json["text"], number.json["state"]) == (201, "01/QĐ-UBND", "held")
     activation = ask("POST", "/v1/activations", {"signer": SEAL, "person": CLERK, "pin": PIN})
@@ -99,7 +110,8 @@ def test_a_clerk_takes_a_number_activates_and_seals(desk: Desk, ask: Ask) -> Non
     assert again.json["violations"][0]["field"] == "activation"
 
 
-def test_every_reason_comes_in_one_answer(desk: Desk, ask: Ask) -> None:
+def test_every_reason_comes_in_one_answer(desk: Desk) -> None:
+    ask = build_ask(desk)
     answer = ask("POST", "/v1/signatures/pdf", make_pdf(), params={"signer": SEAL, "profile": "agency-issue", "secrecy": "MẬT"})
     assert answer.status_code == 409
     assert {item["field"] for item in answer.json["violations"]} == {"activation", "document", "number", "secrecy"}
@@ -146,7 +158,7 @@ def test_secrets_are_given_with_four_eyes_and_once(ask: Ask) -> None:
     ]
 
 
-def test_unlocking_waits_for_somebody_else(desk: Desk, ask: Ask) -> None:
+def test_unlocking_waits_for_somebody_else(ask: Ask) -> None:
     for _ in range(3):
         ask("POST", "/v1/activations", {"signer": SEAL, "person": CLERK, "pin": "wrong-pin"})
     locked = ask("POST", "/v1/activations", {"signer": SEAL, "person": CLERK, "pin": PIN})
@@ -157,14 +169,15 @@ def test_unlocking_waits_for_somebody_else(desk: Desk, ask: Ask) -> None:
     assert ask("POST", "/v1/activations", {"signer": SEAL, "person": CLERK, "pin": PIN}).status_code == 201
 
 
-def test_an_auditor_sees_the_gaps(desk: Desk, ask: Ask) -> None:
+def test_an_auditor_sees_the_gaps(office: Office, ask: Ask) -> None:
     for number in (2, 3, 7):
-        desk.number(number=number)
+        office.number(number=number)
     page = ask("GET", f"/v1/agencies/{AGENCY}/numbers", params={"series": "QĐ"}, who="admin").json
     assert [item["text"] for item in page["numbers"]] == ["02/QĐ-UBND", "03/QĐ-UBND", "07/QĐ-UBND"]
     assert page["gaps"] == [{"first": 1, "last": 1}, {"first": 4, "last": 6}]
     assert (
-        ask("POST", f"/v1/agencies/{AGENCY}/numbers/return", {"number": "07/QĐ-UBND", "year": desk.clock().year}).status_code == 204
+        ask("POST", f"/v1/agencies/{AGENCY}/numbers/return", {"number": "07/QĐ-UBND", "year": office.clock().year}).status_code
+        == 204
     )
     page = ask("GET", f"/v1/agencies/{AGENCY}/numbers", params={"series": "QĐ"}, who="admin").json
     assert page["gaps"] == [{"first": 1, "last": 1}, {"first": 4, "last": 7}]
@@ -215,8 +228,8 @@ def test_a_rule_is_recorded_and_shown(ask: Ask) -> None:
     assert ask("PUT", path, {"one_person_until": "2030-01-01T00:00:00+07:00"}, who="admin").status_code == 422
 
 
-def test_a_look_at_a_document_says_what_it_holds(ask: Ask, tmp_path: Path) -> None:
-    script = make_pdf().replace(b"/Type /Catalog", b"/Type /Catalog /OpenAction <</S/JavaScript/JS(app.alert)>>", 1)
+def test_a_look_at_a_document_says_what_it_holds(ask: Ask) -> None:
     answer = ask("POST", "/v1/documents/hygiene", make_pdf())
     assert (answer.status_code, answer.json["findings"], answer.json["text"]) == (200, [], "read")
-    assert ask("POST", "/v1/documents/hygiene", script).status_code in (200, 400)
+    (finding,) = ask("POST", "/v1/documents/hygiene", build(catalog=b"/OpenAction<</S/JavaScript/JS(x)>>")).json["findings"]
+    assert (finding["code"], finding["refused"], finding["objects"]) == ("JAVASCRIPT", True, ["1 0"])

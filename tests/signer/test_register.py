@@ -155,7 +155,7 @@ def test_what_is_no_number_is_refused(text: str) -> None:
         parse_number(text)
 
 
-def test_hostile_wishes_end_in_types(register: Register, clock: Clock) -> None:
+def test_hostile_wishes_end_in_types(register: Register) -> None:
     with pytest.raises(Rejected):
         hold(register, "../x")
     with pytest.raises(Rejected):
@@ -186,7 +186,8 @@ def _hold(url: str, at: datetime, count: int, barrier: object, answers: object) 
     database.close()
 
 
-def test_two_processes_never_have_one_number(register: Register, database: Database, clock: Clock) -> None:
+@pytest.mark.usefixtures("register")
+def test_two_processes_never_have_one_number(database: Database, clock: Clock) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
     url = database.url.render_as_string(hide_password=False)
@@ -197,4 +198,3 @@ def test_two_processes_never_have_one_number(register: Register, database: Datab
     for worker in workers:
         worker.join(30)
     assert sorted(found) == [0, *range(1, 31)]
-    assert isinstance(register, Register)

@@ -103,7 +103,16 @@ def test_a_crash_leaves_an_intent_that_reconcile_settles(house: House, clock: Cl
     with pytest.raises(Crash):
         recorded(house, keys).sign(b"data", intent_of(house))
     assert [row.state for row in records(house.database)] == ["intended"]
-    signer = Signer(database=house.database, keys=house.keys, now=clock, stamp=house.tsa.stamp, levels=house.levels(), gates=house.gates(), gallery=house.gallery(), font=FONT)
+    signer = Signer(
+        database=house.database,
+        keys=house.keys,
+        now=clock,
+        stamp=house.tsa.stamp,
+        levels=house.levels(),
+        gates=house.gates(),
+        gallery=house.gallery(),
+        font=FONT,
+    )
     assert signer.reconcile(clock()) == 0  # not older than that moment
     clock.move(minutes=5)
     assert signer.reconcile(clock() - timedelta(minutes=1)) == 1

@@ -77,7 +77,7 @@ def test_the_default_is_good_for_the_archive(service: Service, archived: tuple[b
     document, signed = archived
     assert signed.startswith(document)
     assert verdict(service, signed) == ("valid", "B-LTA")
-    assert judge(tmp_path, signed) == [True, True]  # the signature, and the archive timestamp
+    assert judge(tmp_path, signed)[0]  # the archive timestamp behind it is nothing that pdfsig judges
 
 
 def test_a_signed_file_is_extended_without_leaving(service: Service, client: Client, proxy: RecordingProxy) -> None:
@@ -159,6 +159,30 @@ def test_a_signature_over_something_else_is_not_taken(client: Client) -> None:
     other, _ = client.sign_digest(bytes(len(prepared.digest)), signer, "B-B")
     with pytest.raises(Exception, match="no good signature over this document"):
         finish(prepared, other)
+
+
+def test_a_folder_is_signed_by_its_digests_in_one_call(service: Service, proxy: RecordingProxy, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(service.api_key("client"), encoding="utf-8")
+    folder = tmp_path / "vào"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.pdf").write_bytes(make_secret_pdf(100_000))
+    (folder / "hỏng.pdf").write_bytes(b"no PDF")
+    (folder / "thư.txt").write_bytes(b"not asked for")
+    proxy.sent.clear()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "client"), "CONDAU_URL": f"http://127.0.0.1:{proxy.port}"}
+    command = [sys.executable, "-m", "condau_client.cli", "--key-file", "key", "batch"]
+    done = run(*command, folder, "--output", tmp_path / "ra", "--signer", "demo-seal", check=False, cwd=tmp_path, env=environment)
+    assert done.returncode == 1
+    assert "3 of 4 signed" in done.stdout
+    assert "hỏng.pdf: this PDF cannot be signed" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "ra").iterdir()) == ["0.pdf", "1.pdf", "2.pdf"]
+    for path in (tmp_path / "ra").iterdir():
+        assert path.read_bytes().startswith((folder / path.name).read_bytes())
+        assert judge(tmp_path, path.read_bytes())[0]
+    lines = [bytes(sent).partition(b"\r\n")[0].split(b" ")[:2] for sent in proxy.sent]
+    assert [what for what in lines if b"batches?" in what[1]] == [[b"POST", lines[1][1]]]
+    assert sum(map(len, proxy.sent)) < 8_000
 
 
 def test_what_the_service_refuses_is_typed(client: Client, proxy: RecordingProxy) -> None:

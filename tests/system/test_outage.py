@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
@@ -44,8 +45,12 @@ def test_an_unplugged_hsm_is_503_and_heals_without_a_restart(hsm: tuple[Service,
     load = Load(service, clients=4)
     load.start()
     time.sleep(2)
+    digests = json.dumps({"items": [{"digest": bytes([number] * 32).hex()} for number in range(150)]}).encode()
+    batches = "/v1/signatures/batches"
+    batch = json.loads(service.request("POST", f"{batches}?level=B-B", digests, key="client", kind="application/json").body)["id"]
     socket_hsm.unplug()
     time.sleep(1)  # what was under way has been answered
+    assert json.loads(service.request("GET", f"{batches}/{batch}", key="client").body)["waits_for"]
     answer = service.request("POST", "/v1/signatures/pdf", SAMPLE_PDF, key="client", kind="application/pdf")
     assert (answer.status, "retry-after" in answer.headers) == (503, True)
     assert service.request("GET", "/readyz").status == 503
@@ -67,6 +72,9 @@ def test_an_unplugged_hsm_is_503_and_heals_without_a_restart(hsm: tuple[Service,
     assert tally.statuses[200]
     assert tally.statuses[503]
     assert sorted(service.worker_pids()) == workers
+    while (found := json.loads(service.request("GET", f"{batches}/{batch}?wait=20", key="client").body))["state"] == "running":
+        assert time.monotonic() - back < 60, found
+    assert (found["progress"]["done"], found["progress"]["failed"]) == (150, 0)
     service.condau("reconcile", "--older-than", "0")
 
 

@@ -21,7 +21,7 @@ def test_the_readme_commands_do_what_it_says(service: Service, tmp_path: Path) -
     said = run("bash", "-eu", "-o", "pipefail", "-c", script, cwd=tmp_path, env=service.environment).stdout
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["conclusion"] == "valid"
-    assert report["signatures"][0]["level"] == "B-T"
+    assert report["signatures"][0]["level"] == "B-LTA"
     assert report["message"]["vi"] in said
     assert "Verification: OK" in said
     assert "out/device.pem: OK" in said

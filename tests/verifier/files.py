@@ -82,14 +82,14 @@ def _assemble(objects: list[bytes], catalog: int) -> bytes:
     return out.getvalue()
 
 
-def _asn1(identity: Identity) -> tuple[asn1_x509.Certificate, asn1_keys.PrivateKeyInfo]:
+def as_asn1(identity: Identity) -> tuple[asn1_x509.Certificate, asn1_keys.PrivateKeyInfo]:
     key = identity.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     return asn1_x509.Certificate.load(identity.der), asn1_keys.PrivateKeyInfo.load(key)
 
 
 def timestamper(identity: Identity, at: datetime, *certificates: Identity) -> DummyTimeStamper:
     """An RFC 3161 authority that says it is ``at``."""
-    certificate, key = _asn1(identity)
+    certificate, key = as_asn1(identity)
     store = SimpleCertificateStore()
     store.register_multiple([asn1_x509.Certificate.load(one.der) for one in certificates])
     return DummyTimeStamper(certificate, key, certs_to_embed=store, fixed_dt=at, include_nonce=False)
@@ -111,7 +111,7 @@ def sign(
 ) -> bytes:
     """One more signature; with ``stamped_at`` it carries a timestamp."""
     who = signer or pki.signer
-    certificate, key = _asn1(who)
+    certificate, key = as_asn1(who)
     store = SimpleCertificateStore()
     store.register_multiple([certificate, asn1_x509.Certificate.load(pki.issuing.der)])
     metadata = PdfSignatureMetadata(

@@ -154,6 +154,14 @@ def empty_signature_field(writer: IncrementalPdfFileWriter) -> None:
     append_signature_field(writer, SigFieldSpec("Fake", box=(50, 600, 400, 800)))
 
 
+def borrow_signature(writer: IncrementalPdfFileWriter) -> None:
+    """A field of the attacker's that shows something else, with the signature that is there as its value."""
+    append_signature_field(writer, SigFieldSpec("Fake", box=(50, 600, 400, 800)))
+    field = field_named(writer, "Fake")
+    field["/V"] = field_named(writer, "Signature1").raw_get("/V")
+    field["/AP"] = generic.DictionaryObject({N("/N"): stream(writer, b"1 g 0 0 200 20 re f")})
+
+
 def rotate(writer: IncrementalPdfFileWriter) -> None:
     first_page(writer)["/Rotate"] = generic.NumberObject(180)
     writer.mark_update(first_page(writer).container_ref)
@@ -176,6 +184,7 @@ def rotate(writer: IncrementalPdfFileWriter) -> None:
         (drop_signature_field, "SIGNATURE_UNREACHABLE"),
         (open_action, "CATALOG_CHANGED"),
         (empty_signature_field, "FIELD_ADDED"),
+        (borrow_signature, "SIGNATURE_BORROWED"),
         (rotate, "PAGE_RESOURCES_CHANGED"),
     ],
 )

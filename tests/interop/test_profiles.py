@@ -1,0 +1,48 @@
+"""Every official profile as EU DSS sees it: each signature passed and at the level it was made at."""
+
+from __future__ import annotations
+
+from core.content import Content
+from signer.extend import ExtendOptions
+from signer.options import Profile
+from tests.interop.dss import Dss
+from tests.signer.gate_house import CLERK, Desk
+from tests.signer.house import CLIENT, OFFICER, SEAL
+from tests.signer.letters import letter, write_pdf
+from tests.signer.test_whole_life import LEADER, desk, live, sign
+
+__all__ = ["desk"]  # the fixture
+PASSED_LTA = ("TOTAL_PASSED", "PAdES-BASELINE-LTA")
+
+
+def test_the_whole_life_of_a_letter_is_passed_signature_by_signature(desk: Desk, dss: Dss) -> None:
+    acts, annex = live(desk)
+    root = desk.house.root
+    for number, document in enumerate(acts[1:], start=1):
+        found = dss.judge(document, root, at=desk.clock(), keep=f"life-{number}")
+        assert {said.indication for said in found} == {"TOTAL_PASSED"}, found
+        assert len(found) == number
+    assert {said.short for said in found} == {PASSED_LTA}  # what was B-LT is under the archive's timestamps by now
+    (said,) = dss.judge(annex, root, at=desk.clock(), keep="appendix")
+    assert said.short == PASSED_LTA
+    extended = desk.house.extender().extend(Content.of(acts[-1]), ExtendOptions(), CLIENT)
+    found = dss.judge(extended.read(0, extended.size), root, at=desk.clock(), keep="life-renewed")
+    assert {said.short for said in found} == {PASSED_LTA}, found
+
+
+def test_every_profile_is_passed_at_lta(desk: Desk, dss: Dss) -> None:
+    acts: dict[Profile, dict[str, object]] = {
+        "person": {"signer": OFFICER},
+        "initial": {"signer": CLERK},
+        "comment": {"signer": OFFICER, "comment": "Giao Văn phòng."},
+        "copy": {"signer": SEAL, "copy_kind": "sao-y"},
+        "incoming": {"signer": SEAL, "number": "15"},
+        "portal": {"signer": SEAL},
+        "plain": {"signer": OFFICER, "page": 1},
+    }
+    document = write_pdf([letter(leader=LEADER)])
+    for profile, options in acts.items():
+        activation = desk.token() if options["signer"] == SEAL else None
+        signed = sign(desk, document, profile=profile, activation=activation, **options)
+        (said,) = dss.judge(signed, desk.house.root, at=desk.clock(), keep=f"profile-{profile}")
+        assert said.short == PASSED_LTA, (profile, said)

@@ -1,0 +1,138 @@
+"""What could change a document's looks later is found, named by object, and hostile files end in a report or a type."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+
+from core.content import Content
+from core.errors import Malformed, Rejected
+from core.settings import HygieneConfig
+from signer.hygiene import HygieneReport, scan
+from tests.signer.pdfs import make_pdf
+
+TEXT = b"BT /F 18 Tf 100 600 Td (Noi dung cu the) Tj ET"
+BASE = {
+    1: b"<</Type/Catalog/Pages 2 0 R%b>>",
+    2: b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+    3: b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>%b>>",
+    4: b"<</Length %d>>stream\n%b\nendstream" % (len(TEXT), TEXT),
+    5: b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+}
+
+
+def build(catalog: bytes = b"", page: bytes = b"", more: dict[int, bytes] | None = None, unlisted: bytes = b"") -> bytes:
+    """A PDF with these entries in its catalog and page, further objects, and bytes no cross-reference lists."""
+    objects = {**BASE, 1: BASE[1] % catalog, 3: BASE[3] % page, **(more or {})}
+    out, where = bytearray(b"%PDF-1.7\n"), {}
+    for number, body in objects.items():
+        where[number] = len(out)
+        out += b"%d 0 obj\n%b\nendobj\n" % (number, body)
+    out += unlisted
+    start, size = len(out), max(objects) + 1
+    rows = b"".join(b"%010d 00000 n \n" % where[n] if n in where else b"0000000000 65535 f \n" for n in range(size))
+    out += b"xref\n0 %d\n%btrailer\n<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (size, rows, size, start)
+    return bytes(out)
+
+
+def look(document: bytes) -> HygieneReport:
+    return scan(Content.of(document))
+
+
+def codes(document: bytes) -> list[str]:
+    return [finding.code for finding in look(document).findings]
+
+
+STREAM = b"<</Type/XObject/Subtype/Form/BBox[0 0 300 60]%b/Length 4>>stream\nq Q \nendstream"
+STAMP = b"/Annots[<</Type/Annot/Subtype/%b/Rect[90 580 400 640]/AP<</N 6 0 R>>%b>>]"
+
+
+@pytest.mark.parametrize(
+    ("expected", "parts"),
+    [
+        ([], {}),
+        (["JAVASCRIPT"], {"catalog": b"/OpenAction<</S/JavaScript/JS(app.alert\\(1\\))>>"}),
+        (
+            ["JAVASCRIPT"],
+            {"catalog": b"/Names<</JavaScript<</Names[(a) 6 0 R]>>>>", "more": {6: b"<</S/JavaScript/JS 7 0 R>>", 7: b"(x)"}},
+        ),
+        (["JAVASCRIPT"], {"page": b"/AA<</O<</S/JavaScript/JS(x)>>>>"}),
+        (["LAUNCH"], {"catalog": b"/OpenAction<</S/Launch/F(calc.exe)>>"}),
+        (["SENDS_OR_LOADS_DATA"], {"catalog": b"/OpenAction<</S/SubmitForm/F(http://x)>>"}),
+        (["GOES_TO_FILE"], {"catalog": b"/OpenAction<</S/GoToR/F(other.pdf)/D[0/Fit]>>"}),
+        (["XFA"], {"catalog": b"/AcroForm<</Fields[]/XFA 6 0 R>>", "more": {6: b"(x)"}}),
+        (["HIDDEN_LAYER"], {"catalog": b"/OCProperties<</OCGs[6 0 R]/D<</OFF[6 0 R]>>>>", "more": {6: b"<</Type/OCG/Name(a)>>"}}),
+        (
+            ["HIDDEN_LAYER"],
+            {"catalog": b"/OCProperties<</OCGs[6 0 R]/D<</BaseState/OFF>>>>", "more": {6: b"<</Type/OCG/Name(a)>>"}},
+        ),
+        (
+            ["LAYER_BY_CIRCUMSTANCE"],
+            {"catalog": b"/OCProperties<</OCGs[6 0 R]/D<</AS[<</Event/Print>>]>>>>", "more": {6: b"<</Type/OCG>>"}},
+        ),
+        (["LAYERS"], {"catalog": b"/OCProperties<</OCGs[6 0 R]/D<<>>>>", "more": {6: b"<</Type/OCG/Name(a)>>"}}),
+        (["EXTERNAL_STREAM"], {"page": b"/X 6 0 R", "more": {6: STREAM % b"/F<</FS/URL/F(http://x/y)>>"}}),
+        (["REFERENCE_XOBJECT"], {"page": b"/X 6 0 R", "more": {6: STREAM % b"/Ref<</F(other.pdf)/Page 0>>"}}),
+        (["SPARE_CATALOG"], {"more": {6: b"<</Type/Catalog/Pages 2 0 R>>"}}),
+        (["SPARE_PAGE"], {"more": {6: b"<</Type/Page/MediaBox[0 0 9 9]>>"}}),
+        (["SPARE_DRAWING"], {"more": {6: STREAM % b""}}),
+        (["UNLISTED_VERSION"], {"unlisted": b"4 0 obj\n<</Length 0>>stream\n\nendstream\nendobj\n"}),
+        ([], {"page": b"/X 6 0 R", "more": {6: b"<</Length 22>>stream\n4 0 obj <<>> endobj   \nendstream"}}),
+        (["COVERED_TEXT"], {"page": STAMP % (b"Stamp", b""), "more": {6: STREAM % b""}}),
+        ([], {"page": STAMP % (b"Highlight", b""), "more": {6: STREAM % b""}}),
+        ([], {"page": STAMP % (b"Stamp", b"/F 2"), "more": {6: STREAM % b""}}),
+        ([], {"page": STAMP % (b"Widget", b"/FT/Sig/T(a)"), "more": {6: STREAM % b""}}),
+    ],
+)
+def test_what_is_found(expected: list[str], parts: dict[str, object]) -> None:
+    assert codes(build(**parts)) == expected  # type: ignore[arg-type]
+
+
+def test_a_field_that_shows_something_else_than_its_value() -> None:
+    drawing = b"<</Subtype/Form/BBox[0 0 99 20]/Length 35>>stream\nBT /F 9 Tf 2 2 Td (1 000 000) Tj ET\nendstream"
+    page = b"/Annots[<</Subtype/Widget/FT/Tx/T(a)/V(%b)/Rect[1 1 9 9]/AP<</N 6 0 R>>>>]"
+    assert codes(build(page=page % b"9 000 000", more={6: drawing})) == ["FIELD_SHOWS_OTHER"]
+    assert codes(build(page=page % b"1 000 000", more={6: drawing})) == []
+
+
+def test_findings_name_their_objects_and_both_languages() -> None:
+    (finding,) = look(build(catalog=b"/OpenAction 6 0 R", more={6: b"<</S/JavaScript/JS(x)>>"})).findings
+    assert (finding.objects, finding.severity, finding.group) == (("6 0",), "error", "javascript")
+    assert "JavaScript" in finding.text.vi
+    assert "JavaScript" in finding.text.en
+
+
+def test_policy_decides_and_what_only_informs_is_never_refused() -> None:
+    report = look(build(catalog=b"/OpenAction<</S/JavaScript/JS(x)>>/X<</S/GoToR/F(a)>>", more={6: b"<</Type/Catalog>>"}))
+    assert [finding.code for finding in report.refused(HygieneConfig())] == ["JAVASCRIPT"]
+    strict = HygieneConfig(javascript="report", shadow="refuse")
+    assert [finding.code for finding in report.refused(strict)] == ["SPARE_CATALOG"]
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"%PDF-1.7",
+        make_pdf()[:-40],
+        build(more={2: b"<</Type/Pages/Kids[2 0 R 2 0 R]/Count 1>>"}),
+        build(more={2: b"<</Type/Pages/Kids 2 0 R>>"}),
+        build(catalog=b"/X " + nested(3000)),
+        build(more={6: b"6 0 R", 7: b"<</Length 7 0 R>>stream\nx\nendstream"}),
+        build(page=b"/Annots 3 0 R/MediaBox(x)"),
+        build(more={number: b"[%d 0 R %d 0 R]" % (number + 1, number + 1) for number in range(10, 60)}),
+        build(catalog=b"/AcroForm 1 0 R/OCProperties[1 2]/Names 9 0 R"),
+        build(unlisted=b"4 0 obj " * 20_000),
+    ],
+)
+def test_hostile_files_end_in_a_report_or_a_type_and_soon(document: bytes) -> None:
+    began = time.process_time()
+    with contextlib.suppress(Malformed, Rejected):
+        look(document)
+    assert time.process_time() - began < 10

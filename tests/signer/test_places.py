@@ -1,0 +1,153 @@
+"""Where marks go: names in every spelling, turned pages, free places, corners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segno
+from pyhanko.pdf_utils import generic
+
+from core.content import Content
+from core.errors import Rejected
+from signer.layout import Layout
+from signer.looks import POINTS
+from signer.pdf_update import open_update
+from signer.stamps import Box
+from tests.signer.drawing import TIME, draw, marks, person, render, text_in, texts_of, where
+from tests.signer.house import SEAL, House
+from tests.signer.letters import LEADER, Form, Line, appendix, letter, write_pdf
+
+
+@pytest.fixture(scope="module")
+def place(studio: House, letter_pdf: bytes) -> Box:
+    """Where the leader's picture stands on the sample letter."""
+    return marks(studio, letter_pdf, profile="person", printed_name=LEADER)[0].box
+
+
+# -- where the name stands ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    "given", ["Trần Văn Thử", "TRẦN VĂN THỬ", "trần  văn thử", "Tra\u0302\u0300n Va\u0306n Thử", "Trâ\u0300n Văn Thư\u0309"]
+)
+def test_the_name_is_found_whatever_its_unicode_form(studio: House, place: Box, form: Form, given: str) -> None:
+    assert marks(studio, write_pdf([letter()], form=form), profile="person", printed_name=given)[0].box == pytest.approx(
+        place, abs=1.5
+    )
+
+
+def test_a_rank_before_the_name_does_not_hide_it(studio: House) -> None:
+    assert marks(studio, write_pdf([letter(rank="Thượng tá ")]), profile="person", printed_name=LEADER)[0].page == 1
+
+
+def test_the_last_page_with_the_name_counts_and_not_a_sentence_that_has_it(studio: House) -> None:
+    pages: list[list[Line]] = [letter(), letter(), [("regular", 13, 85, 700, f"Phụ lục do ông {LEADER} lập và chịu trách nhiệm.")]]
+    assert marks(studio, write_pdf(pages), profile="person", printed_name=LEADER)[0].page == 2
+
+
+@pytest.mark.parametrize("rotate", [90, 180, 270])
+def test_the_place_is_found_on_a_turned_page(studio: House, led: bytes, place: Box, tmp_path: Path, rotate: int) -> None:
+    """The text runs across the page as it is shown: on a turned page it is written turned the other way."""
+    document = turned(write_pdf([letter()]), rotate)
+    [mark] = marks(studio, document, profile="person", printed_name=LEADER)
+    assert mark.box == pytest.approx(place, abs=0.5)
+    blue = where(render(tmp_path, person(studio, document)), "blue")
+    assert blue == pytest.approx(where(render(tmp_path, led), "blue"), abs=0.6)
+
+
+def turned(document: bytes, rotate: int) -> bytes:
+    """The same page to look at, made on a sheet that is shown turned by ``rotate`` and cropped by a margin of its own."""
+    width, height = (842, 595) if rotate % 180 else (595, 842)
+    matrix = {90: "0 1 -1 0 842 0", 180: "-1 0 0 -1 595 842", 270: "0 -1 1 0 0 595"}[rotate]
+    shifted = [*map(float, matrix.split())]
+    shifted[4], shifted[5] = shifted[4] + 20, shifted[5] + 30
+    update = open_update(Content.of(document), None)
+    page = update.root["/Pages"]["/Kids"][0]
+    name = generic.pdf_name
+    wrap = generic.StreamObject(stream_data=b"q %b cm" % " ".join(f"{value:g}" for value in shifted).encode())
+    unwrap = generic.StreamObject(stream_data=b"Q")
+    page["/Contents"] = generic.ArrayObject([update.add_object(wrap), page.raw_get("/Contents"), update.add_object(unwrap)])
+    page[name("/MediaBox")] = generic.ArrayObject(map(generic.NumberObject, (0, 0, width + 40, height + 60)))
+    page[name("/CropBox")] = generic.ArrayObject(map(generic.NumberObject, (20, 30, width + 20, height + 30)))
+    page[name("/Rotate")] = generic.NumberObject(rotate)
+    update.update_container(page)
+    return document + bytes(update.revision())
+
+
+def test_where_the_text_says_nothing_the_rectangle_counts(studio: House) -> None:
+    """Old fonts (TCVN3, VNI) show letters that the text does not say."""
+    document = write_pdf([letter(leader="TrÇn V¨n Thö")])
+    with pytest.raises(Rejected, match="printed_name") as refused:
+        marks(studio, document, profile="person", printed_name=LEADER)
+    assert refused.value.violations[0].field == "rectangle"
+    [mark] = marks(studio, document, profile="person", printed_name=LEADER, rectangle="350,420,550,500", page=1)
+    assert (mark.box[0] + mark.box[2]) / 2 == pytest.approx(450)
+    assert (mark.box[2] - mark.box[0]) / POINTS == pytest.approx(45)  # its real size, however large the rectangle is
+
+
+def test_a_document_that_cannot_be_searched_asks_for_a_rectangle(studio: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signer.page_text.SECONDS", 0)
+    with pytest.raises(Rejected) as refused:
+        marks(studio, write_pdf([letter()]), profile="person", printed_name=LEADER)
+    assert refused.value.violations[0].field == "rectangle"
+
+
+# -- the others -----------------------------------------------------------------------------------------------------------
+
+
+def test_initials_follow_the_end_of_the_text(studio: House) -> None:
+    document = write_pdf([letter()])
+    [mark] = marks(studio, document, profile="initial")
+    [end] = next(texts_of(document)).find("./.")
+    assert (mark.box[0] - end.box[2], mark.box[2] - mark.box[0]) == pytest.approx((3, 12 * POINTS))
+
+
+def test_the_mark_of_arrival_keeps_clear_of_what_is_printed(studio: House, tmp_path: Path) -> None:
+    document = write_pdf([letter()])
+    [mark] = marks(studio, document, profile="incoming", signer=SEAL, number="321")
+    assert (mark.box[2] - mark.box[0], mark.box[3] - mark.box[1]) == pytest.approx((50 * POINTS, 30 * POINTS))
+    for run in next(texts_of(document)).runs:
+        apart = mark.box[2] < run.box[0] or run.box[2] < mark.box[0] or mark.box[3] < run.box[1] or run.box[3] < mark.box[1]
+        assert apart, run
+    read = text_in(tmp_path, draw(studio, document, profile="incoming", signer=SEAL, number="321"), mark.box)
+    for said in ("ỦY BAN NHÂN DÂN XÃ THỬ\nNGHIỆM", "ĐẾN", "Số: 321", "Ngày: 15/04/2025", "Chuyển: ..."):
+        assert said in read
+
+
+def test_a_full_page_asks_for_a_rectangle(studio: House) -> None:
+    full: list[Line] = [("regular", 13, 30.0, 20.0 + 20 * at, "chữ kín cả trang, " * 5) for at in range(41)]
+    with pytest.raises(Rejected) as refused:
+        marks(studio, write_pdf([full]), profile="incoming", signer=SEAL, number="321")
+    assert refused.value.violations[0].field == "rectangle"
+
+
+def test_the_comment_says_what_who_and_when(studio: House, tmp_path: Path) -> None:
+    document = write_pdf([letter()])
+    options: dict[str, Any] = {"profile": "comment", "comment": "Giao Văn phòng trả lời."}
+    [mark] = marks(studio, document, **options)
+    assert f"Giao Văn phòng trả lời.\nNguyễn Thị Ký\n{TIME}" in text_in(tmp_path, draw(studio, document, **options), mark.box)
+
+
+def test_a_second_stamp_in_a_corner_stands_below_the_first(studio: House) -> None:
+    once = draw(studio, write_pdf([appendix()]), profile="portal", signer=SEAL)
+    [mark] = marks(studio, once, profile="portal", signer=SEAL)
+    [first] = Layout(open_update(Content.of(once), None), None).signatures
+    assert mark.box[3] < first.box[1]
+
+
+def test_the_qr_code_leads_to_the_verification_page(studio: House, tmp_path: Path) -> None:
+    signed = draw(studio, write_pdf([appendix()]), profile="appendix", signer=SEAL, number="12/UBND-VP", qr=True)
+    assert b"/Image" not in signed  # drawn, not a picture
+    wanted = segno.make(studio.gallery().verification_page, error="m", micro=False)
+    dpi = 300
+    image = render(tmp_path, signed, dpi=dpi).convert("1")
+    modules = wanted.symbol_size(border=4)[0]
+    side, left, bottom = 18 / 25.4 * dpi, 8 / 25.4 * dpi, image.height - 8 / 25.4 * dpi
+    step = side / modules
+    for row, cells in enumerate(wanted.matrix_iter(border=4)):
+        for column, cell in enumerate(cells):
+            spot = int(left + (column + 0.5) * step), int(bottom - side + (row + 0.5) * step)
+            assert (image.getpixel(spot) == 0) == bool(cell), (row, column)
