@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +32,8 @@ from pki.profile import PublicKey
 
 _KEEP: Final = timedelta(seconds=30)
 """How long which certificate answers for an authority is remembered; a new one takes effect within this time."""
+_ISSUERS_KEPT: Final = 1.0
+"""Seconds before a stranger's certificate makes us look for new authorities again: a look costs more than an answer."""
 _MOST_CACHED: Final = 10_000
 """Answers remembered; when there are more the oldest half is forgotten."""
 _log = logging.getLogger("condau.ocsp")
@@ -126,6 +129,7 @@ class OcspResponder:
         self._lookup = Lookup(database)
         self._cache: dict[_CacheKey, _Cached] = {}
         self._issuers: dict[IssuerHash, str] = {}
+        self._issuers_until = 0.0
         self._responders: dict[str, _Responder] = {}
         self._linted: set[tuple[str, bool, bool, str, str | None, bool]] = set()
         self._lock = threading.Lock()
@@ -272,8 +276,9 @@ class OcspResponder:
     def _authority(self, wanted: Sequence[CertId]) -> str:
         """The one authority that every certificate asked for is of."""
         names = {self._issuers.get(item.issuer) for item in wanted}
-        if None in names:  # another process may have created an authority since
+        if None in names and time.monotonic() >= self._issuers_until:  # another process may have created an authority since
             self._issuers = self._load_issuers()
+            self._issuers_until = time.monotonic() + _ISSUERS_KEPT
             names = {self._issuers.get(item.issuer) for item in wanted}
         if len(names) != 1 or None in names:
             raise Refusal(OCSPResponseStatus.UNAUTHORIZED)
