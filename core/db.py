@@ -134,12 +134,15 @@ class Database:
 
         A session costs twenty times as much as a lookup by key.
         """
-        with _typed_outage(), self.engine.connect() as connection:
+        with _typed_outage():
+            connection = self.engine.raw_connection()
             try:
-                yield connection.connection.driver_connection
+                yield connection.driver_connection
             except self._driver_errors as error:
-                connection.invalidate()
+                connection.invalidate(error)
                 raise Unavailable("database", "the database cannot take this at the moment") from error
+            finally:
+                connection.close()
 
     @contextmanager
     def write(self) -> Iterator[Session]:

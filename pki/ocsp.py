@@ -78,7 +78,6 @@ class _Known:
 
     at: datetime
     """In whole seconds, as answers state it."""
-    versions: dict[int, int]
     standings: dict[str, Standing]
 
 
@@ -86,7 +85,8 @@ class _Draft(NamedTuple):
     """What is to be signed."""
 
     begun: _Begun
-    version: int
+    version: int | None
+    """The authority's ``status_version``, if it has issued any of these certificates."""
     statuses: list[Status]
     standing: Standing | None
     data: bytes
@@ -173,16 +173,16 @@ class OcspResponder:
     def _look_up(self, begun: Sequence[_Begun], at: datetime) -> _Known:
         """The statuses as they are now: a revocation committed before the request came is seen."""
         serials = {wanted.serial for one in begun for wanted in one.query.certificates}
-        return _Known(at.replace(microsecond=0), *(self._lookup.load(list(serials)) if serials else ({}, {})))
+        return _Known(at.replace(microsecond=0), self._lookup.load(list(serials)) if serials else {})
 
     def _draft(self, begun: _Begun, known: _Known) -> bytes | _Draft:
         """What is to be signed, or the answer that was given a moment ago and may be given again."""
         query, _, responder = begun
-        version = known.versions[responder.authority_id]
+        found = [_of_authority(known.standings.get(wanted.serial), responder) for wanted in query.certificates]
+        version = next((standing.version for standing in found if standing is not None), None)
         cached = None if query.nonce is not None else self._cache.get((responder.authority, _asked_for(query)))
         if cached is not None and self._is_fresh(cached, version, responder, known.at):
             return cached.response
-        found = [_of_authority(known.standings.get(wanted.serial), responder) for wanted in query.certificates]
         statuses = [UNKNOWN if standing is None else standing.status for standing in found]
         data = responder.form.build_data(query, statuses, this_update=known.at, next_update=known.at + self._life)
         return _Draft(begun, version, statuses, found[0] if len(found) == 1 else None, data)
@@ -215,7 +215,6 @@ class OcspResponder:
             authority=responder.authority,
             authority_id=responder.authority_id,
             responder=responder.identity.serial,
-            status_version=draft.version,
             statuses=tuple((wanted.serial, status) for wanted, status in zip(query.certificates, draft.statuses, strict=True)),
             standing=draft.standing,
             next_update=known.at + self._life,
@@ -240,13 +239,13 @@ class OcspResponder:
         return {}
 
     def _finish(self, made: _Answered, errors: Mapping[str, CondauError], known: _Known) -> _Final:
-        answer, query = made.answer, made.signed.draft.begun.query
+        answer, draft = made.answer, made.signed.draft
         if answer.responder in errors:
             return errors[answer.responder]
-        if query.nonce is None and all(
-            status is not UNKNOWN for status in made.signed.draft.statuses
-        ):  # issuing changes no version
-            cached = _Cached(answer.status_version, answer.responder, known.at, answer.response)
+        query = draft.begun.query
+        lasting = UNKNOWN not in draft.statuses  # that one is issued changes no version
+        if query.nonce is None and draft.version is not None and lasting:
+            cached = _Cached(draft.version, answer.responder, known.at, answer.response)
             self._remember((answer.authority, _asked_for(query)), cached)
         return answer.response
 
@@ -261,7 +260,7 @@ class OcspResponder:
             check_ocsp_lints(response)
             self._linted.update(forms)
 
-    def _is_fresh(self, cached: _Cached, version: int, responder: _Responder, at: datetime) -> bool:
+    def _is_fresh(self, cached: _Cached, version: int | None, responder: _Responder, at: datetime) -> bool:
         same = (cached.status_version, cached.responder) == (version, responder.identity.serial)
         return same and timedelta() <= at - cached.at < self._cache_life
 
