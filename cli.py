@@ -10,6 +10,8 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+from cryptography import x509
+
 import cli_archive
 import cli_batch
 import cli_ca
@@ -20,14 +22,16 @@ import cli_looks
 import cli_registry
 import cli_status
 import cli_tsa
+from audit.log import Actor
 from bootstrap import build
-from cli_common import open_services, operator
+from cli_common import WAITS, Outcome, add_key_option, carry_out, describe_pending, open_services, operator, say
 from core.config import home_from_environment, load_config, port_from_environment
 from core.errors import CondauError, Rejected
 from hsm.keys import KeySpec
 from instance import CREDENTIALS, initialise
 from pki.acts import ISSUE
 from pki.authorities import Organisation
+from pki.certificates import format_serial
 from pki.enrolment import build_payload, build_request
 from pki.views import CertificateRequest, IssueOptions
 from registry import registry
@@ -53,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _init(options: argparse.Namespace) -> int:
     home = home_from_environment()
     url = options.public_url or f"http://127.0.0.1:{port_from_environment() or 8080}"
-    organisation = Organisation(name=options.organisation, locality=options.locality)
+    organisation = Organisation(options.organisation, options.locality, options.organisation_identifier)
     founder = None if options.without_authorities else organisation
     services = initialise(home, public_url=url, organisation=founder, development=options.development)
     print(f"The instance in {home} is ready; it calls itself {services.config.public_url}.")
@@ -79,18 +83,21 @@ def _issue(options: argparse.Namespace) -> int:
         request = build_request(IssueOptions(**wanted), options.csr.read_bytes())
     else:
         request = CertificateRequest(**wanted, key=KeySpec(options.key))
-    order = services.enrolments.check(request, operator())
-    pending = services.approvals.ask(ISSUE, {order.profile.name}, build_payload(order, request), operator())
-    if pending is not None:
-        return cli_jobs.say_pending(pending)
-    issued = services.enrolments.issue(request, operator())
-    pem = issued.pem
-    if options.out is None:
-        print(pem, end="")
-    else:
-        options.out.write_text(pem, encoding="ascii")
-        print(f"{issued.serial} written to {options.out}")
+
+    def issue(actor: Actor) -> Outcome:
+        order = services.enrolments.check(request, actor)
+        pending = services.approvals.ask(ISSUE, {order.profile.name}, build_payload(order, request), actor)
+        if pending is not None:
+            return WAITS, describe_pending(pending)
+        return 0, services.enrolments.issue(request, actor).pem
+
+    code, text = carry_out(services, options, issue)
     services.close()
+    if code or options.out is None:
+        return say((code, text))
+    options.out.write_text(text, encoding="ascii")
+    serial = x509.load_pem_x509_certificate(text.encode()).serial_number
+    print(f"{format_serial(serial)} written to {options.out}")
     return 0
 
 
@@ -138,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--public-url", help="where clients reach the service (default: http://127.0.0.1:CONDAU_PORT)")
     command.add_argument("--organisation", default="Condau Demo", help="the O of the authorities' names")
     command.add_argument("--locality", default="Thử Nghiệm", help="the L of the authorities' names")
+    command.add_argument(
+        "--organisation-identifier", default="", help="organizationIdentifier in the service's own names, such as MD:VN-H26"
+    )
     command.set_defaults(run=_init)
 
     command = commands.add_parser("serve", help="serve the API until stopped")
@@ -152,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--csr", type=Path, help="a PKCS#10 file, PEM or DER")
     source.add_argument("--key", choices=[spec.value for spec in KeySpec], help="generate a key of this kind in the token")
     command.add_argument("--out", type=Path, help="write the certificate here instead of standard output")
+    add_key_option(command)
     command.set_defaults(run=_issue)
 
     command = commands.add_parser("publish-crl", help="issue a new CRL now")

@@ -10,8 +10,9 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from approvals.views import ApprovalQuery, ApprovalView
+from audit.log import Actor
 from bootstrap import Services
-from cli_common import open_services, operator
+from cli_common import WAITS, Outcome, add_key_option, carry_out, describe_pending, open_services, operator, say
 from core.errors import Rejected, Unavailable, Violation
 from hsm.keys import KeySpec
 from jobs.views import JobView, ReplacementRequest, RowQuery
@@ -57,6 +58,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("serial")
     command.add_argument("--reference", required=True, help="number and date of the written request")
     command.add_argument("--days", type=int)
+    add_key_option(command)
     command.set_defaults(run=_renew)
 
     command = commands.add_parser("rekey", help="a successor of a certificate over a new key")
@@ -66,6 +68,7 @@ def add_commands(commands: Any) -> None:
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--csr", type=Path, help="a PKCS#10 file in PEM")
     source.add_argument("--key", choices=_KEYS, help="generate a key of this kind in the token")
+    add_key_option(command)
     command.set_defaults(run=_rekey)
 
     command = commands.add_parser("list-approvals", help="list what waits for approval; people decide over the API")
@@ -74,9 +77,7 @@ def add_commands(commands: Any) -> None:
 
 def say_pending(pending: ApprovalView) -> int:
     """Tell that an act waits for approval; the exit code of a command that did not do it."""
-    print(f"Not done: it waits for approval {pending.id} until {pending.expires_at:%Y-%m-%dT%H:%M:%SZ}.", file=sys.stderr)
-    print(f"{pending.summary}\npayload {pending.payload_sha256}", file=sys.stderr)
-    return 3
+    return say((WAITS, describe_pending(pending)))
 
 
 def _enrol(options: argparse.Namespace) -> int:
@@ -102,30 +103,32 @@ def _job(options: argparse.Namespace) -> int:
 
 
 def _renew(options: argparse.Namespace) -> int:
-    services = open_services()
     request = _parsed(RenewalRequest, reference=options.reference, days=options.days)
-    order, _ = services.enrolments.check_renewal(options.serial, request, operator())
-    payload = build_payload(order, request, options.serial)
-    pending = services.approvals.ask(RENEW, {order.profile.name}, payload, operator())
-    if pending is not None:
-        return say_pending(pending)
-    print(services.enrolments.renew(options.serial, request, operator()).pem, end="")
-    services.close()
-    return 0
+
+    def renew(actor: Actor) -> Outcome:
+        order, _ = services.enrolments.check_renewal(options.serial, request, actor)
+        pending = services.approvals.ask(RENEW, {order.profile.name}, build_payload(order, request, options.serial), actor)
+        if pending is not None:
+            return WAITS, describe_pending(pending)
+        return 0, services.enrolments.renew(options.serial, request, actor).pem
+
+    with open_services() as services:
+        return say(carry_out(services, options, renew))
 
 
 def _rekey(options: argparse.Namespace) -> int:
-    services = open_services()
     csr = None if options.csr is None else options.csr.read_text(encoding="ascii", errors="replace")
     request = _parsed(RekeyRequest, reference=options.reference, days=options.days, csr=csr, key=options.key)
-    order, _ = services.enrolments.check_rekey(options.serial, request, operator())
-    payload = build_payload(order, request, options.serial)
-    pending = services.approvals.ask(REKEY, {order.profile.name}, payload, operator())
-    if pending is not None:
-        return say_pending(pending)
-    print(services.enrolments.rekey(options.serial, request, operator()).pem, end="")
-    services.close()
-    return 0
+
+    def rekey(actor: Actor) -> Outcome:
+        order, _ = services.enrolments.check_rekey(options.serial, request, actor)
+        pending = services.approvals.ask(REKEY, {order.profile.name}, build_payload(order, request, options.serial), actor)
+        if pending is not None:
+            return WAITS, describe_pending(pending)
+        return 0, services.enrolments.rekey(options.serial, request, actor).pem
+
+    with open_services() as services:
+        return say(carry_out(services, options, rekey))
 
 
 def _list_approvals(_: argparse.Namespace) -> int:

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from audit.log import Actor
 from bootstrap import Services
-from cli_common import open_services, operator
+from cli_common import WAITS, Outcome, add_key_option, carry_out, describe_pending, open_services, operator, say
 from cli_jobs import say_pending
 from core.errors import Rejected
 from pki.acts import RESUME, REVOKE, REVOKE_MANY
@@ -31,6 +32,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--reason", choices=REASONS, help="a CRLReason of RFC 5280, 5.3.1 (default: what fits the ground)")
     _add_ground(command)
     command.add_argument("--invalidity-date", type=_moment, metavar="TIME", help="since when the key is known to be unsafe")
+    add_key_option(command)
     command.set_defaults(run=_revoke)
 
     command = commands.add_parser("suspend", help="suspend a certificate (certificateHold)")
@@ -82,39 +84,37 @@ def _revoke(options: argparse.Namespace) -> int:
         raise Rejected("serial", "give exactly one of a serial number, --key and --agency")
     if options.subtree and options.agency is None:
         raise Rejected("subtree", "goes with --agency")
-    services = open_services()
-    try:
+    with open_services() as services:
         if options.serial is not None:
-            if services.approvals.active:
-                payload = services.revocation_acts.describe_one(options.serial, RevocationRequest(**_why(options)))
-                pending = services.approvals.ask(REVOKE, payload["profiles"], payload, operator())
-                if pending is not None:
-                    return say_pending(pending)
-            _print(services.revocations.revoke(options.serial, actor=operator(), **_why(options)))
-            return 0
+            return say(carry_out(services, options, lambda actor: _revoke_one(services, options, actor)))
         order = RevocationOrder(key=options.key, agency=options.agency, subtree=options.subtree, **_why(options))
-        return _revoke_many(services, order, execute=options.execute)
-    finally:
-        services.close()
-
-
-def _revoke_many(services: Services, order: RevocationOrder, *, execute: bool) -> int:
-    if not execute:
+        if options.execute:
+            return say(carry_out(services, options, lambda actor: _revoke_many(services, order, actor)))
         found = services.revocations.affected(key=order.key, agency=order.agency, subtree=order.subtree)
-        counts = [f"{number}\tof {code or 'no agency'}" for code, number in count_by_agency(found).items()]
-        total = f"{len(found)} would be revoked; add --execute to do it"
-        print("\n".join([*(one.serial for one in found), *counts, total]))
-        return 0
+    counts = [f"{number}\tof {code or 'no agency'}" for code, number in count_by_agency(found).items()]
+    total = f"{len(found)} would be revoked; add --execute to do it"
+    print("\n".join([*(one.serial for one in found), *counts, total]))
+    return 0
+
+
+def _revoke_one(services: Services, options: argparse.Namespace, actor: Actor) -> Outcome:
+    if services.approvals.active:
+        payload = services.revocation_acts.describe_one(options.serial, RevocationRequest(**_why(options)))
+        pending = services.approvals.ask(REVOKE, payload["profiles"], payload, actor)
+        if pending is not None:
+            return WAITS, describe_pending(pending)
+    return 0, services.revocations.revoke(options.serial, actor=actor, **_why(options)).model_dump_json(indent=2) + "\n"
+
+
+def _revoke_many(services: Services, order: RevocationOrder, actor: Actor) -> Outcome:
     if services.approvals.active:
         payload = services.revocation_acts.describe_many(order)
-        pending = services.approvals.ask(REVOKE_MANY, payload["profiles"], payload, operator())
+        pending = services.approvals.ask(REVOKE_MANY, payload["profiles"], payload, actor)
         if pending is not None:
-            return say_pending(pending)
-    receipts = services.revocation_acts.revoke_many(order, operator())
-    for receipt in receipts:
-        print(f"{receipt.serial} revoked, receipt {receipt.id}")
-    print(f"{len(receipts)} revoked")
-    return 0
+            return WAITS, describe_pending(pending)
+    receipts = services.revocation_acts.revoke_many(order, actor)
+    lines = [f"{receipt.serial} revoked, receipt {receipt.id}" for receipt in receipts]
+    return 0, "\n".join([*lines, f"{len(receipts)} revoked", ""])
 
 
 def _suspend(options: argparse.Namespace) -> int:

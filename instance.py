@@ -5,16 +5,18 @@ Every step looks at what is there first, so that a run that was cut off is finis
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import tempfile
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from audit.log import SYSTEM
 from bootstrap import Services, build
-from core.config import FILE_NAME, load_config
+from core.config import FILE_NAME, load_config, parse_config
 from core.errors import NotFound, Unauthenticated
 from hsm.keys import KeySpec
 from hsm.softhsm import ensure_named_tokens, init_softhsm
@@ -62,13 +64,17 @@ def initialise(home: Path, *, public_url: str, organisation: Organisation | None
     """Bring the instance in ``home`` to life as far as it is not, and return its services.
 
     Without an ``organisation`` no authority is made: they come from ceremonies. ``public_url`` is written into the configuration on
-    the first run and into every certificate from then on.
+    the first run and into every certificate from then on, as is the organisation's identifier.
     """
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     if not (home / FILE_NAME).exists():
         text = _CONFIG.format(public_url=public_url, development="true" if development else "false")
-        _write(home / FILE_NAME, text + _DEVELOPMENT_CONFIG if development else text)
+        if organisation is not None and organisation.identifier:
+            text += f"\n[tsa]\norganization_identifier = {json.dumps(organisation.identifier)}\n"
+        text += _DEVELOPMENT_CONFIG if development else ""
+        parse_config(tomllib.loads(text), home)  # what cannot be meant is refused before it is written
+        _write(home / FILE_NAME, text)
     config = load_config(home)
     if "SOFTHSM2_CONF" in config.hsm.environment:
         init_softhsm(config.hsm, so_pin_file=home / "secrets" / "so-pin")
@@ -77,6 +83,8 @@ def initialise(home: Path, *, public_url: str, organisation: Organisation | None
     services.token.ensure_probe_key()
     upgrade(services.database)
     if organisation is not None:
+        if not organisation.identifier:
+            organisation = replace(organisation, identifier=config.tsa.organization_identifier)
         create_authorities(services.ca, services.crl, organisation=organisation, actor=SYSTEM)
     if development:
         _seed_demonstration(services)

@@ -22,6 +22,7 @@ from cryptography.x509 import ocsp
 from rfc3161_client import TimestampRequestBuilder
 
 from audit.log import SYSTEM
+from bench.cost import seconds_of, seconds_of_children
 from bench.load import SAMPLE_PDF, make_csr
 from bench.openssl_ocsp import serve_index
 from bench.pdf import LEVELS, measure_pdf
@@ -69,29 +70,33 @@ class Bench:
         """Time-stamps over HTTP against bare signatures with the same key, and against requests that cost nothing.
 
         The bare rate is taken before and after, since other work on the machine moves it. Rates are those of the best number
-        of connections among CONNECTIONS, the latencies those of 16.
+        of connections among CONNECTIONS, the latencies those of 16. Processor time is that of the workers and of wrk.
         """
         query = TimestampRequestBuilder().data(b"bench").nonce(nonce=False).build().as_bytes()
         for name, spec in (("P-256", KeySpec.P_256), ("RSA-2048", KeySpec.RSA_2048)):
             label = self._new_unit(spec)
-            before = self._bare(label, 2)
+            before, cost_before = self._bare(label, 2)
             self._service.start()
             empty = measure(f"{self._service.url}/healthz", seconds=self._seconds)
             refusal = self._post("/tsa", b"0", "application/timestamp-query")
-            rates = {number: self._post("/tsa", query, "application/timestamp-query", connections=number) for number in CONNECTIONS}
+            taken = {number: self._cost(query, "application/timestamp-query", number) for number in CONNECTIONS}
             self._service.stop()
-            bare = (before + self._bare(label, 2)) / 2
-            best = max(rate.per_second for rate in rates.values())
+            after, cost_after = self._bare(label, 2)
+            bare, bare_cost = (before + after) / 2, min(cost_before, cost_after)
+            best = max(rate.per_second for rate, _ in taken.values())
             print(f"\nTime-stamps, {name}")
-            print(f"  bare python-pkcs11, 2 processes   {bare:9.0f} signatures/s")
+            print(f"  bare python-pkcs11, 2 processes   {bare:9.0f} signatures/s, {bare_cost:.0f} us of processor time each")
             print(f"  an empty handler (/healthz)       {empty.per_second:9.0f} requests/s")
             print(f"  a refusal at /tsa: no key, no row {refusal.per_second:9.0f} requests/s")
-            for number, rate in rates.items():
+            for number, (rate, cost) in taken.items():
                 _print_rate(f"time-stamps, {number} connections", rate)
+                print(
+                    f"    processor time each             {cost:9.0f} us; ratio of a bare signature to that {bare_cost / cost:.2f}"
+                )
             print(f"  ratio to bare, 2 processes        {best / bare:9.2f}")
             print(f"  ratio to the empty handler        {best / empty.per_second:9.2f}")
             print(f"  ratio to the refusal              {best / refusal.per_second:9.2f}")
-            print(f"  p99 to median, 16 connections     {rates[16].p99 / rates[16].median:9.2f}")
+            print(f"  p99 to median, 16 connections     {taken[16][0].p99 / taken[16][0].median:9.2f}")
 
     def pdf(self) -> None:
         """PDF signatures against plain pyHanko with the same key on the same file; then over HTTP."""
@@ -150,10 +155,20 @@ class Bench:
         services.close()
         return label
 
-    def _bare(self, label: str, processes: int) -> float:
+    def _bare(self, label: str, processes: int) -> tuple[float, float]:
+        """Bare signatures a second of so many processes together, and the processor time of one in microseconds."""
         command = [sys.executable, "-m", "bench.bare", str(self._service.home), label, str(self._seconds)]
         running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
-        return sum(float(process.communicate()[0]) for process in running)
+        figures = [[float(figure) for figure in process.communicate()[0].split()] for process in running]
+        return sum(rate for rate, _ in figures), min(cost for _, cost in figures)
+
+    def _cost(self, query: bytes, kind: str, connections: int) -> tuple[Rate, float]:
+        """The rate of a query to ``/tsa``, and the processor time of each in microseconds, workers and load generator together."""
+        pids = self._service.worker_pids()
+        before = seconds_of(pids) + seconds_of_children()
+        rate = self._post("/tsa", query, kind, connections=connections)
+        used = seconds_of(pids) + seconds_of_children() - before
+        return rate, used / (rate.per_second * self._seconds) * 1e6
 
     def _loop(self, act: Callable[[], object]) -> float:
         act()  # what is made once is made now

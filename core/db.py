@@ -134,12 +134,15 @@ class Database:
 
         A session costs twenty times as much as a lookup by key.
         """
-        with _typed_outage(), self.engine.connect() as connection:
+        with _typed_outage():
+            connection = self.engine.raw_connection()
             try:
-                yield connection.connection.driver_connection
+                yield connection.driver_connection
             except self._driver_errors as error:
-                connection.invalidate()
+                connection.invalidate(error)
                 raise Unavailable("database", "the database cannot take this at the moment") from error
+            finally:
+                connection.close()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -191,12 +194,8 @@ class Database:
 
     def _insert_together(self, batch: Sequence[_Waiting]) -> None:
         try:
-            with _typed_outage(), self._writer.begin() as connection:
-                by_statement: dict[sa.Insert, list[Mapping[str, Any]]] = {}
-                for one in batch:
-                    for statement, values in one.rows:
-                        by_statement.setdefault(statement, []).append(values)
-                self._insert_rows(connection, by_statement)
+            with _typed_outage():
+                self._insert_rows([row for one in batch for row in one.rows])
         except Unavailable as error:
             for one in batch:
                 one.error = error
@@ -209,15 +208,24 @@ class Database:
         for one in batch:
             one.done = True
 
-    def _insert_rows(self, connection: sa.Connection, by_statement: Mapping[sa.Insert, Sequence[Mapping[str, Any]]]) -> None:
-        """Straight to the driver, whose errors become what SQLAlchemy would have made of them."""
-        cursor = connection.connection.cursor()
-        for statement, listed in by_statement.items():
-            raw = self._raw_insert(statement)
-            try:
+    def _insert_rows(self, rows: Sequence[Row]) -> None:
+        """One transaction straight by the driver: SQLAlchemy's around it costs as much as the rows. Its errors are SQLAlchemy's."""
+        by_statement: dict[sa.Insert, list[Mapping[str, Any]]] = {}
+        for statement, values in rows:
+            by_statement.setdefault(statement, []).append(values)
+        connection = self.engine.raw_connection()
+        try:
+            if self.is_sqlite:
+                self._take_lock(cast("sqlite3.Connection", connection.driver_connection))
+            cursor = connection.cursor()
+            for statement, listed in by_statement.items():
+                raw = self._raw_insert(statement)
                 cursor.executemany(raw.sql, raw.encode(listed))
-            except self._driver_error as error:
-                raise DBAPIError.instance(raw.sql, None, error, self._driver_error) from error
+            connection.commit()
+        except self._driver_error as error:
+            raise DBAPIError.instance("INSERT", None, error, self._driver_error) from error
+        finally:
+            connection.close()  # which rolls back what was not committed
 
     def _raw_insert(self, statement: sa.Insert) -> RawInsert:
         raw = self._raw_inserts.get(statement)

@@ -69,11 +69,21 @@ class EnrolmentKind:
 
     def check(self, rows: Collection[CsvRow], actor: Actor) -> list[CheckedRow]:
         """Every row, checked as the request it stands for would be; a second row for the same holder and profile is refused."""
+        problems: dict[int, str] = {}
+        requests: dict[int, CertificateRequest] = {}
+        for row in rows:
+            try:
+                if not row.problem:
+                    requests[row.number] = _request(row.fields)
+            except CondauError as error:
+                problems[row.number] = describe(error)
+        found = self._enrolments.check_all(list(requests.values()), actor)
+        problems |= {number: describe(error) for number, error in zip(requests, found, strict=True) if error is not None}
         checked: list[CheckedRow] = []
         seen: dict[tuple[str, str], int] = {}
         for row in rows:
             profile = row.fields.get("profile", "")
-            problem = row.problem or self._problem(row.fields, actor)
+            problem = row.problem or problems.get(row.number, "")
             if not problem:
                 earlier = seen.setdefault((row.fields["subscriber"], profile), row.number)
                 if earlier != row.number:
@@ -84,15 +94,6 @@ class EnrolmentKind:
     def perform(self, row: Input, options: dict[str, Any], actor: Actor) -> Outcome:  # noqa: ARG002 - the protocol's
         """Issue the certificate."""
         return Outcome(self._enrolments.issue(_request(row), actor).serial)
-
-    def _problem(self, fields: Input, actor: Actor) -> str:
-        try:
-            self._enrolments.check(_request(fields), actor)
-        except Unavailable:
-            raise
-        except CondauError as error:
-            return describe(error)
-        return ""
 
 
 class ReplacementKind:

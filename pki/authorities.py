@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
 from audit.log import Actor
 from hsm.keys import KeySpec
 from pki.ca import CertificateAuthority
@@ -17,10 +20,15 @@ ISSUING: Final = "issuing"
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
-    """Who runs the authorities: ``name`` becomes O and ``locality`` L of their names."""
+    """Who runs the authorities: ``name`` becomes O and ``locality`` L of their names.
+
+    ``identifier``, where there is one, becomes organizationIdentifier in the names of the service's own certificates, which are
+    those of a legal person (ETSI EN 319 412-3, 4.2.1).
+    """
 
     name: str
     locality: str
+    identifier: str = ""
 
 
 def create_authorities(ca: CertificateAuthority, crl: CrlPublisher, *, organisation: Organisation, actor: Actor) -> None:
@@ -44,5 +52,7 @@ def create_authorities(ca: CertificateAuthority, crl: CrlPublisher, *, organisat
     for (profile, issuer), common_name in services.items():
         if not ca.has_lasting_service(profile, issuer):
             subject = build_subject(organization=organisation.name, locality=organisation.locality, common_name=common_name)
+            if organisation.identifier:
+                subject = x509.Name([*subject, x509.NameAttribute(NameOID.ORGANIZATION_IDENTIFIER, organisation.identifier)])
             ca.issue_service(profile=profile, subject=subject, issuer=issuer, spec=KeySpec.P_256, actor=actor)
     crl.refresh()

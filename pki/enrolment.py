@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
+import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy.orm import Session
@@ -13,18 +15,21 @@ from sqlalchemy.orm import Session
 from audit.log import Actor
 from core.clock import Now
 from core.db import Database
-from core.errors import Conflict, NotFound, Rejected, TooLarge, Violation
+from core.errors import CondauError, Conflict, NotFound, Rejected, TooLarge, Unavailable, Violation
 from core.settings import Config
 from hsm.keys import KeySpec
 from pki.ca import CertificateAuthority, IssuedCertificate
 from pki.certificates import certificate_with_serial
 from pki.issuer import spki_digest
 from pki.models import Certificate, CertificateState, SubjectKey
-from pki.orders import Order, Wish, check_claim, draw_order
+from pki.orders import Known, Order, Wish, check_claim, draw_order
 from pki.profile import PublicKey, check_csr, check_key, parse_csr
 from pki.views import CSR_LENGTH, CertificateRequest, IssueOptions, RekeyRequest, RenewalRequest
+from registry.models import Subscriber
 
 Payload = dict[str, Any]
+_TOGETHER: Final = 1_000
+"""Requests that are checked in one session, so that agencies and authorities are looked up once for all of them."""
 
 
 class Enrolments:
@@ -47,6 +52,31 @@ class Enrolments:
         key = None if request.csr is None else _key_in(request.csr, violations)
         with self._database.read() as db:
             return self._draw(db, wish, key, violations)
+
+    def check_all(self, requests: Sequence[CertificateRequest], actor: Actor) -> list[CondauError | None]:
+        """What :meth:`check` raises for each of many requests, or None; Unavailable is raised for all of them."""
+        found: list[CondauError | None] = []
+        for start in range(0, len(requests), _TOGETHER):
+            chunk = requests[start : start + _TOGETHER]
+            handles = {request.subscriber for request in chunk}
+            with self._database.read() as db:
+                known = Known(
+                    {holder.handle: holder for holder in db.scalars(sa.select(Subscriber).where(Subscriber.handle.in_(handles)))}
+                )
+                found += [self._problem(db, request, actor, known) for request in chunk]
+        return found
+
+    def _problem(self, db: Session, request: CertificateRequest, actor: Actor, known: Known) -> CondauError | None:
+        violations: list[Violation] = []
+        try:
+            key = None if request.csr is None else _key_in(request.csr, violations)
+            wish = Wish(request.profile, request.subscriber, request.reference, actor, request.days)
+            self._draw(db, wish, key, violations, known=known)
+        except Unavailable:
+            raise
+        except CondauError as error:
+            return error
+        return None
 
     def issue(self, request: CertificateRequest, actor: Actor) -> IssuedCertificate:
         """A new certificate, or the one that was issued for ``actor.origin`` already; errors as :meth:`check`, and Unavailable."""
@@ -73,7 +103,7 @@ class Enrolments:
                 violations.append(Violation("serial", "its key was renewed once already: rekey, with a new key"))
             key = x509.load_der_x509_certificate(row.der).public_key()
             violations += check_key(key)
-            order = self._draw(db, _wish(row, request, actor), _certified(key), violations, row.key_label)
+            order = self._draw(db, _wish(row, request, actor), _certified(key), violations, label=row.key_label)
             return dataclasses.replace(order, predecessor_id=row.id), _certified(key)
 
     def check_rekey(self, serial: str, request: RekeyRequest, actor: Actor) -> tuple[Order, PublicKey | KeySpec]:
@@ -88,7 +118,7 @@ class Enrolments:
             if key is not None and spki_digest(key) == row.spki_sha256:
                 violations.append(Violation("csr", "this is the key of the old certificate: make a new one, or renew"))
             label = None if request.key is None else f"{row.subscriber.handle if row.subscriber else ''}-{secrets.token_hex(6)}"
-            order = self._draw(db, _wish(row, request, actor), key, violations, label)
+            order = self._draw(db, _wish(row, request, actor), key, violations, label=label)
             return dataclasses.replace(order, predecessor_id=row.id), key or request.key or KeySpec.P_256
 
     def renew(self, serial: str, request: RenewalRequest, actor: Actor) -> IssuedCertificate:
@@ -122,9 +152,18 @@ class Enrolments:
             _check_name(payload, self.check_rekey(payload["serial"], request, actor)[0])
         return {"serial": self.rekey(payload["serial"], request, actor).serial}
 
-    def _draw(self, db: Session, wish: Wish, key: PublicKey | None, violations: list[Violation], label: str | None = None) -> Order:
+    def _draw(
+        self,
+        db: Session,
+        wish: Wish,
+        key: PublicKey | None,
+        violations: list[Violation],
+        *,
+        label: str | None = None,
+        known: Known | None = None,
+    ) -> Order:
         profiles, days = self._authority.profiles, self._days
-        order, found = draw_order(db, wish, profiles=profiles, usual_days=days, at=self._now(), key_label=label)
+        order, found = draw_order(db, wish, profiles=profiles, usual_days=days, at=self._now(), key_label=label, known=known)
         if order is not None and key is not None and not violations:
             found += check_claim(db.get(SubjectKey, spki_digest(key)), order.owner)
         if order is None or violations or found:

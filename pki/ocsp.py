@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +32,8 @@ from pki.profile import PublicKey
 
 _KEEP: Final = timedelta(seconds=30)
 """How long which certificate answers for an authority is remembered; a new one takes effect within this time."""
+_ISSUERS_KEPT: Final = 1.0
+"""Seconds before a stranger's certificate makes us look for new authorities again: a look costs more than an answer."""
 _MOST_CACHED: Final = 10_000
 """Answers remembered; when there are more the oldest half is forgotten."""
 _log = logging.getLogger("condau.ocsp")
@@ -78,7 +81,6 @@ class _Known:
 
     at: datetime
     """In whole seconds, as answers state it."""
-    versions: dict[int, int]
     standings: dict[str, Standing]
 
 
@@ -86,7 +88,8 @@ class _Draft(NamedTuple):
     """What is to be signed."""
 
     begun: _Begun
-    version: int
+    version: int | None
+    """The authority's ``status_version``, if it has issued any of these certificates."""
     statuses: list[Status]
     standing: Standing | None
     data: bytes
@@ -129,6 +132,7 @@ class OcspResponder:
         self._lookup = Lookup(database)
         self._cache: dict[_CacheKey, _Cached] = {}
         self._issuers: dict[IssuerHash, str] = {}
+        self._issuers_until = 0.0
         self._responders: dict[str, _Responder] = {}
         self._linted: set[tuple[str, bool, bool, str, str | None, bool]] = set()
         self._lock = threading.Lock()
@@ -172,16 +176,16 @@ class OcspResponder:
     def _look_up(self, begun: Sequence[_Begun], at: datetime) -> _Known:
         """The statuses as they are now: a revocation committed before the request came is seen."""
         serials = {wanted.serial for one in begun for wanted in one.query.certificates}
-        return _Known(at.replace(microsecond=0), *(self._lookup.load(list(serials)) if serials else ({}, {})))
+        return _Known(at.replace(microsecond=0), self._lookup.load(list(serials)) if serials else {})
 
     def _draft(self, begun: _Begun, known: _Known) -> bytes | _Draft:
         """What is to be signed, or the answer that was given a moment ago and may be given again."""
         query, responder = begun.query, begun.responder
-        version = known.versions[responder.authority_id]
+        found = [_of_authority(known.standings.get(wanted.serial), responder) for wanted in query.certificates]
+        version = next((standing.version for standing in found if standing is not None), None)
         cached = None if query.nonce is not None else self._cache.get((responder.authority, _asked_for(query)))
         if cached is not None and self._is_fresh(cached, version, responder, known.at) and not _is_older(cached, begun.since):
             return cached.response
-        found = [_of_authority(known.standings.get(wanted.serial), responder) for wanted in query.certificates]
         statuses = [UNKNOWN if standing is None else standing.status for standing in found]
         data = responder.form.build_data(query, statuses, this_update=known.at, next_update=known.at + self._life)
         return _Draft(begun, version, statuses, found[0] if len(found) == 1 else None, data)
@@ -214,7 +218,6 @@ class OcspResponder:
             authority=responder.authority,
             authority_id=responder.authority_id,
             responder=responder.identity.serial,
-            status_version=draft.version,
             statuses=tuple((wanted.serial, status) for wanted, status in zip(query.certificates, draft.statuses, strict=True)),
             standing=draft.standing,
             next_update=known.at + self._life,
@@ -239,13 +242,13 @@ class OcspResponder:
         return {}
 
     def _finish(self, made: _Answered, errors: Mapping[str, CondauError], known: _Known) -> _Final:
-        answer, query = made.answer, made.signed.draft.begun.query
+        answer, draft = made.answer, made.signed.draft
         if answer.responder in errors:
             return errors[answer.responder]
-        if query.nonce is None and all(
-            status is not UNKNOWN for status in made.signed.draft.statuses
-        ):  # issuing changes no version
-            cached = _Cached(answer.status_version, answer.responder, known.at, answer.response)
+        query = draft.begun.query
+        lasting = UNKNOWN not in draft.statuses  # that one is issued changes no version
+        if query.nonce is None and draft.version is not None and lasting:
+            cached = _Cached(draft.version, answer.responder, known.at, answer.response)
             self._remember((answer.authority, _asked_for(query)), cached)
         return answer.response
 
@@ -260,7 +263,7 @@ class OcspResponder:
             check_ocsp_lints(response)
             self._linted.update(forms)
 
-    def _is_fresh(self, cached: _Cached, version: int, responder: _Responder, at: datetime) -> bool:
+    def _is_fresh(self, cached: _Cached, version: int | None, responder: _Responder, at: datetime) -> bool:
         same = (cached.status_version, cached.responder) == (version, responder.identity.serial)
         return same and timedelta() <= at - cached.at < self._cache_life
 
@@ -275,8 +278,9 @@ class OcspResponder:
     def _authority(self, wanted: Sequence[CertId]) -> str:
         """The one authority that every certificate asked for is of."""
         names = {self._issuers.get(item.issuer) for item in wanted}
-        if None in names:  # another process may have created an authority since
+        if None in names and time.monotonic() >= self._issuers_until:  # another process may have created an authority since
             self._issuers = self._load_issuers()
+            self._issuers_until = time.monotonic() + _ISSUERS_KEPT
             names = {self._issuers.get(item.issuer) for item in wanted}
         if len(names) != 1 or None in names:
             raise Refusal(OCSPResponseStatus.UNAUTHORIZED)

@@ -27,6 +27,8 @@ class Standing(NamedTuple):
     authority_id: int
     certificate_id: int
     status: Status
+    version: int
+    """The authority's ``status_version``, under which the status stands."""
     changed: int
     """The authority's ``status_version`` that its last change made; 0: it never changed."""
     proved: int | None
@@ -42,7 +44,6 @@ class Answer(NamedTuple):
     authority_id: int
     responder: str
     """The serial number of the responder's certificate."""
-    status_version: int
     statuses: tuple[tuple[str, Status], ...]
     """What it says of each serial number."""
     standing: Standing | None
@@ -52,31 +53,25 @@ class Answer(NamedTuple):
 
 
 class Lookup:
-    """The two questions to the database that every batch asks."""
+    """The question to the database that every batch asks: one statement, so that all it says was so at one moment."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        dialect = database.engine.dialect
-        self._versions = RawSelect(sa.select(Authority.id, Authority.status_version), dialect)
-        self._standings = RawSelect(_build_standings(), dialect, key=Certificate.serial)
+        self._standings = RawSelect(_build_standings(), database.engine.dialect, key=Certificate.serial)
 
-    def load(self, serials: Sequence[str]) -> tuple[dict[int, int], dict[str, Standing]]:
-        """How the statuses of each authority stand, and what is known of each certificate with one of these serial numbers.
-
-        The versions are read first: should a status change in between, it is newer than the version it is taken to be of.
-        """
+    def load(self, serials: Sequence[str]) -> dict[str, Standing]:
+        """What is known of each certificate with one of these serial numbers."""
         with self._database.look() as driver:
-            versions = {row[0]: row[1] for row in self._versions.fetch(driver)}
-            return versions, {row[0]: _standing(row) for row in self._standings.fetch(driver, serials)}
+            return {row[0]: _standing(row) for row in self._standings.fetch(driver, serials)}
 
 
 def _standing(row: Sequence[Any]) -> Standing:
     """One whose issuance is not complete was never issued: unknown."""
-    _, authority_id, certificate_id, state, at, reason, invalidity_date, changed, proved, proved_at = row
+    _, authority_id, certificate_id, state, at, reason, invalidity_date, version, changed, proved, proved_at = row
     status = GOOD if state == CertificateState.ISSUED else UNKNOWN
     if at is not None:
         status = Status("revoked", at, reason, invalidity_date)
-    return Standing(authority_id, certificate_id, status, changed or 0, proved, proved_at)
+    return Standing(authority_id, certificate_id, status, version, changed or 0, proved, proved_at)
 
 
 def find_answers(
@@ -113,7 +108,7 @@ def build_rows(answers: Iterable[Answer], *, at: datetime, keep_every: timedelta
         standing = answer.standing
         if standing is not None and standing.certificate_id not in kept and _proves_anew(standing, at, keep_every):
             kept.add(standing.certificate_id)
-            rows.append(_evidence(standing.certificate_id, answer, at))
+            rows.append(_evidence(standing, answer, at))
     return rows + [_use(responder, authority, made, at) for (responder, authority, _, _), made in uses.items()]
 
 
@@ -125,11 +120,11 @@ def _proves_anew(standing: Standing, at: datetime, keep_every: timedelta) -> boo
     return bool(keep_every) and at - standing.proved_at >= keep_every
 
 
-def _evidence(certificate_id: int, answer: Answer, at: datetime) -> Row:
+def _evidence(standing: Standing, answer: Answer, at: datetime) -> Row:
     moments = {"at": at, "next_update": answer.next_update}
     return _EVIDENCE, {
-        "certificate_id": certificate_id,
-        "status_version": answer.status_version,
+        "certificate_id": standing.certificate_id,
+        "status_version": standing.version,
         "der": answer.response,
         **moments,
     }
@@ -150,6 +145,8 @@ def _build_standings() -> sa.Select[Any]:
     changed = sa.select(sa.func.max(StatusEvent.version)).where(StatusEvent.certificate_id == Certificate.id).scalar_subquery()
     kept = aliased(OcspEvidence)
     known = (Certificate.state, Certificate.revoked_at, Certificate.revocation_reason, Certificate.invalidity_date)
-    return sa.select(
-        Certificate.serial, Certificate.authority_id, Certificate.id, *known, changed, kept.status_version, kept.at
-    ).outerjoin(kept, kept.id == newest)
+    proof = (kept.status_version, kept.at)
+    query = sa.select(
+        Certificate.serial, Certificate.authority_id, Certificate.id, *known, Authority.status_version, changed, *proof
+    )
+    return query.join(Authority, Authority.id == Certificate.authority_id).outerjoin(kept, kept.id == newest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -77,8 +77,25 @@ class Wish:
     """Whether the certificate follows another of the same holder and profile; then it may live 3 years at most."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What one session has looked up already, where many orders are drawn up in it."""
+
+    holders: Mapping[str, Subscriber] = field(default_factory=dict)
+    """By handle."""
+    issuers: dict[str, Issuer] = field(default_factory=dict)
+    """By profile."""
+
+
 def draw_order(
-    db: Session, wish: Wish, *, profiles: Mapping[str, Profile], usual_days: int, at: datetime, key_label: str | None = None
+    db: Session,
+    wish: Wish,
+    *,
+    profiles: Mapping[str, Profile],
+    usual_days: int,
+    at: datetime,
+    key_label: str | None = None,
+    known: Known | None = None,
 ) -> tuple[Order | None, list[Violation]]:
     """The order for a subscriber's certificate, unless it cannot even be drawn up, and everything that is wrong with it.
 
@@ -86,6 +103,7 @@ def draw_order(
     the subscriber's agency is closed.
     """
     violations = list(check_reference(wish.reference))
+    known = known or Known()
     profile: Profile | None = None
     holder: Subscriber | None = None
     try:
@@ -93,7 +111,7 @@ def draw_order(
     except Rejected as error:
         violations += error.violations
     try:
-        holder = subscriber_named(db, wish.subscriber)
+        holder = known.holders.get(wish.subscriber) or subscriber_named(db, wish.subscriber)
     except NotFound as error:
         violations.append(Violation(error.field, error.detail))
     days = wish.days
@@ -115,7 +133,8 @@ def draw_order(
     violations += check_subject(subject)
     if not violations:
         check_open(db, holder.agency, at)
-    owner, issuer = f"subscriber/{holder.handle}", load_issuer_of(db, profile)
+    owner, issuer = f"subscriber/{holder.handle}", known.issuers.get(profile.name) or load_issuer_of(db, profile)
+    known.issuers[profile.name] = issuer
     order = Order(
         profile, subject, days, owner, issuer, wish.actor, holder.id, key_label, names=names, reference=wish.reference.strip()
     )

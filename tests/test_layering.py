@@ -45,7 +45,7 @@ ONLY_IN = {
     "gunicorn": re.compile(r"server\.py|web/worker\.py"),
     "pyhanko": re.compile(r"core/pdf\.py|(signer|verifier)/.*"),
     "pyhanko_certvalidator": re.compile(r"verifier/.*|pki/trust\.py"),
-    "web": re.compile(r"api\.py|bootstrap\.py|server\.py|cli\.py|migrations/tables\.py|web/.*|\w+/http(_\w+)?\.py"),
+    "web": re.compile(r"api\.py|bootstrap\.py|server\.py|cli\.py|cli_common\.py|migrations/tables\.py|web/.*|\w+/http(_\w+)?\.py"),
 }
 """Which files may import what, by the top of the dotted name."""
 

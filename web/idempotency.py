@@ -56,9 +56,15 @@ class StoredAnswers:
 
         Raises Rejected (no key), Conflict (the key was used for another request), Unavailable (the first one is still at it).
         """
-        key = req.get_header(HEADER) or ""
+        found = self.reserve(caller, req.get_header(HEADER) or "", _digest(req, body))
+        if isinstance(found, Attempt):
+            return found
+        _replay(resp, found)
+        return None
+
+    def reserve(self, caller: str, key: str, said: str) -> Attempt | StoredAnswer:
+        """Take a key for a request whose digest is ``said``, or find what was answered to it; errors as :meth:`begin`."""
         check_key(key)
-        said = _digest(req, body)
         deadline = time.monotonic() + self._patience
         while True:
             found = self._take(caller, key, said)
@@ -67,8 +73,7 @@ class StoredAnswers:
             if found is not None and found.request_sha256 != said:
                 raise Conflict(f"this {HEADER} was used for another request: take a new one")
             if found is not None and found.status is not None:
-                _replay(resp, found)
-                return None
+                return found
             if time.monotonic() > deadline:
                 raise Unavailable(
                     "request", f"the first request with this {HEADER} is not answered yet: send it again", retry_after=5
@@ -79,12 +84,13 @@ class StoredAnswers:
         """Keep the answer, unless another attempt has taken over meanwhile."""
         text = resp.text
         body = text.encode() if text is not None else bytes(resp.data or b"")
-        values = {
-            "status": str(resp.status),
-            "content_type": resp.content_type,
-            "location": resp.get_header("Location"),
-            "body": body,
-        }
+        self.keep(attempt, str(resp.status), body, content_type=resp.content_type, location=resp.get_header("Location"))
+
+    def keep(
+        self, attempt: Attempt, status: str, body: bytes, *, content_type: str | None = None, location: str | None = None
+    ) -> None:
+        """The same for an answer that is none of HTTP."""
+        values = {"status": status, "content_type": content_type, "location": location, "body": body}
         with self._database.write() as db:
             db.execute(sa.update(StoredAnswer).where(*_own(attempt)).values(**values))
 

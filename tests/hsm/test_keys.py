@@ -22,6 +22,7 @@ from signxml.verifier import XMLVerifier
 
 from core.errors import Conflict, NotFound, Rejected
 from core.settings import HsmConfig
+from core.signatures import sign_all
 from hsm.keys import KeySpec, PrivateKey
 from hsm.token import Token
 from tests.hsm.instance import pkcs11_tool
@@ -54,6 +55,17 @@ def verify(key: Any, signature: bytes, algorithm: hashes.HashAlgorithm, message:
 def test_a_signature_verifies_with_each_hash(every_key: Keys, spec: KeySpec, algorithm: hashes.HashAlgorithm) -> None:
     key = every_key[1][spec]
     verify(key, sign(key, MESSAGE, algorithm), algorithm)
+
+
+@pytest.mark.parametrize("spec", [KeySpec.P_256, KeySpec.P_521, KeySpec.RSA_2048])
+def test_several_messages_are_signed_at_once_each_for_itself(every_key: Keys, spec: KeySpec) -> None:
+    key, algorithm = every_key[1][spec], hashes.SHA512()
+    messages = [b"", b"one", MESSAGE]
+    for message, signature in zip(messages, sign_all(key, messages, algorithm), strict=True):
+        verify(key, signature, algorithm, message)
+    assert sign_all(key, [], algorithm) == []
+    with pytest.raises(Rejected, match="sha3-256"):
+        sign_all(key, messages, hashes.SHA3_256())
 
 
 @pytest.mark.parametrize("algorithm", HASHES, ids=lambda algorithm: algorithm.name)

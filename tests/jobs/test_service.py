@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import resource
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.log import Actor
@@ -15,9 +18,10 @@ from core.errors import Conflict, NotFound, Rejected, Unavailable
 from core.settings import ApprovalsConfig
 from hsm.keys import KeySpec
 from jobs.kinds import EnrolmentKind
-from jobs.views import JobView, ReplacementRequest
+from jobs.views import JobView, ReplacementRequest, RowQuery
 from pki.views import CertificateRequest
 from registry import agencies, registry
+from registry.models import Subscriber
 from tests.jobs.house import Office, csv_of
 from tests.pki.house import ADMIN, BrokenKeys, make_csr
 
@@ -30,6 +34,24 @@ class Killed(BaseException):
 
 def _officers(office: Office, count: int) -> bytes:
     return csv_of(*(f"{handle},officer,12/PYC,,," for handle in office.add_officers(count)))
+
+
+@pytest.mark.slow
+def test_the_officers_of_a_province_are_checked_in_seconds(office: Office) -> None:
+    count, began = 20_000, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with office.house.database.write() as db:
+        agency = registry.agency_with_code(db, "H26.1").id
+        known = {"kind": "officer", "common_name": "Nguyễn Văn An", "agency_id": agency, "dns_names": []}
+        db.execute(sa.insert(Subscriber), [{**known, "handle": f"can-bo-{number}"} for number in range(count)])
+    lines = [f"can-bo-{number},officer,12/PYC,,," for number in range(count)]
+    lines[7], lines[15_000] = "nobody,officer,12/PYC,,,", lines[3]
+    cpu = time.process_time()
+    job = office.jobs.check_enrolments(csv_of(*lines), actor=ADMIN)
+    assert time.process_time() - cpu < 20
+    assert (job.progress.ready, job.progress.refused) == (count - 2, 2)
+    refused = office.jobs.rows(job.id, RowQuery(state="refused")).rows
+    assert [(row.number, row.detail[:11]) for row in refused] == [(9, "subscriber:"), (15_002, "line 5 asks")]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began < 300_000, "kilobytes"
 
 
 def test_a_dry_run_checks_every_row_and_does_nothing(office: Office) -> None:

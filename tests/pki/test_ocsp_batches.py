@@ -57,6 +57,14 @@ def test_one_bad_request_never_spoils_the_others(house: House) -> None:
     ]
 
 
+def test_strangers_do_not_make_us_look_for_authorities_again_and_again(house: House) -> None:
+    stranger = ocsp.OCSPRequestBuilder().add_certificate_by_hash(bytes(20), bytes(20), 1, hashes.SHA1()).build()
+    counted = BrokenDatabase(house.database)
+    responder = OcspResponder(database=counted, keys=house.keys, now=house.clock, config=house.config)  # type: ignore[arg-type]
+    assert _tell(_ask(responder, [stranger.public_bytes(Encoding.DER)] * 50)) == ["UNAUTHORIZED"] * 50
+    assert counted.asked == 1
+
+
 def test_a_batch_says_what_each_request_is_told_alone(house: House) -> None:
     issued, other = house.issue(), house.issue("other")
     house.revocations.revoke(other.serial, reason="keyCompromise", actor=ADMIN)
@@ -230,8 +238,10 @@ class BrokenDatabase:
         self._database = database
         self.engine = database.engine
         self.reads = self.inserts = True
+        self.asked = 0
 
     def read(self) -> Any:
+        self.asked += 1
         if not self.reads:
             raise Unavailable("database", "away")
         return self._database.read()

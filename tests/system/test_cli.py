@@ -34,9 +34,11 @@ def fail(instance: Service, *arguments: str) -> str:
 def test_issue_from_a_csr_then_revoke_then_publish(instance: Service, tmp_path: Path) -> None:
     csr = tmp_path / "device.csr"
     csr.write_bytes(make_csr())
-    pem = instance.condau("issue", "--profile", "device", "--subscriber", "demo-device", "--csr", str(csr), *REFERENCE)
+    issue = ("issue", "--profile", "device", "--subscriber", "demo-device", "--csr", str(csr), *REFERENCE)
+    pem, again = (instance.condau(*issue, "--idempotency-key", "k-1") for _ in range(2))
+    assert pem == again
     serial = format(x509.load_pem_x509_certificate(pem.encode()).serial_number, "x")
-    receipt = json.loads(instance.condau("revoke", serial, "--reason", "superseded"))
+    receipt = json.loads(instance.condau("revoke", serial, "--reason", "superseded", "--idempotency-key", "k-2"))
     assert (receipt["serial"], receipt["reason"]) == (serial, "superseded")
     assert "revoked already" in fail(instance, "revoke", serial)
     published = instance.condau("publish-crl", "issuing")
