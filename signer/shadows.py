@@ -7,11 +7,12 @@ beneath an annotation, a form field whose drawing is not its value.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
-from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, StreamObject
+from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, StreamObject
 
 from core.content import Content
 from core.errors import Malformed
@@ -105,12 +106,16 @@ def _streams_of_references(seen: Walk) -> Iterator[int]:
 
 
 def _replaced(seen: Walk) -> Iterator[Number]:
-    """Pages and drawings of which a later revision has another version."""
-    met: set[Number] = set()
-    for number, _ in _positions(seen):
-        if number in met and number in seen.kinds:
-            yield number
-        met.add(number)
+    """Contents of pages and drawings of which a later revision has another version."""
+    drawn = {number for number, kind in seen.kinds.items() if kind == "/Form"}
+    for page in seen.pages:
+        contents = page.raw_get("/Contents") if "/Contents" in page else None
+        parts = [contents] if isinstance(contents, IndirectObject) else []
+        whole = entry(page, "/Contents")
+        parts += whole.iterate() if isinstance(whole, ArrayObject) else []
+        drawn |= {(part.idnum, part.generation) for part in parts if isinstance(part, IndirectObject)}
+    times = Counter(number for number, _ in _positions(seen))
+    yield from sorted(number for number in drawn if times[number] > 1)
 
 
 def _headers(document: Content) -> Iterator[tuple[int, Number]]:

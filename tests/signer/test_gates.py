@@ -14,8 +14,8 @@ from core.errors import Conflict, Refused, Unavailable
 from core.settings import HygieneConfig, SignerConfig
 from pki.models import Certificate
 from registry.registry import agency_with_code, subscriber_named
-from signer.gate_models import ActivationUse, AgencySigningRule, DocumentNumber, SigningAuthorisation
-from signer.gates import RULES
+from signer.gate_models import Activation, ActivationUse, AgencySigningRule, DocumentNumber, SigningAuthorisation
+from signer.gates import RULES, Request
 from signer.models import Signature
 from signer.options import PdfOptions
 from signer.signing import Intent
@@ -221,6 +221,40 @@ def test_what_a_given_up_signature_took_is_given_back(desk: Desk, monkeypatch: p
     desk.sign(document, number=number, activation=token, **ISSUE)
     with desk.database.read() as db:
         assert db.scalar(sa.select(sa.func.count()).select_from(ActivationUse)) == 1
+
+
+def test_what_a_crash_left_taken_is_given_back_by_reconcile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Crash(BaseException):
+        """The process dies."""
+
+    def die(_label: str) -> None:
+        raise Crash
+
+    number, token, document = desk.number(), desk.token(), desk.approved()
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.house.keys, "key", die)
+        with pytest.raises(Crash):
+            desk.sign(document, number=number, activation=token, **ISSUE)
+    assert [name for name, _ in refusal(desk, document, number=number, activation=token, **ISSUE)] == ["activation", "number"]
+    desk.clock.move(minutes=3)
+    assert desk.house.signer.reconcile(desk.clock() - timedelta(minutes=2)) == 1
+    desk.sign(document, number=number, activation=token, **ISSUE)
+
+
+def test_a_permit_that_takes_the_key_twice_is_used_up_once(desk: Desk) -> None:
+    """A hole that was too small: the second signature takes over what the first had."""
+    signer, number = desk.house.signer, desk.number()
+    identity = desk.house.identity(SEAL)
+    wanted = Request(
+        "agency-issue", identity, CLIENT, "00" * 32, Content.of(desk.approved()), number=number, activation=desk.token()
+    )
+    intent = Intent(identity, CLIENT, "pdf", "B-B", "00" * 32, desk.house.gates().check(wanted))
+    for _ in range(2):
+        signer._keys.sign(b"data", intent)
+    with desk.database.read() as db:
+        last = db.scalar(sa.select(sa.func.max(Signature.id)))
+        assert db.scalars(sa.select(DocumentNumber.signature_id)).all() == [last]
+        assert db.execute(sa.select(ActivationUse.signature_id, Activation.used).join(Activation)).all() == [(last, 1)]
 
 
 def test_the_number_of_a_document_that_never_came_out_is_given_back(desk: Desk) -> None:
