@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -27,7 +28,7 @@ from tests.signer.pdfs import make_pdf
 from tests.signer.test_hygiene import build
 from tests.software_keys import SoftwareKeys
 
-ISSUE = {"profile": "agency-issue", "signer": SEAL}
+ISSUE: dict[str, Any] = {"profile": "agency-issue", "signer": SEAL}
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
     return build_desk(database, keys, clock)
 
 
-def refusal(desk: Desk, document: bytes, **options: object) -> list[tuple[str, str]]:
+def refusal(desk: Desk, document: bytes, **options: Any) -> list[tuple[str, str]]:
     """The violations of an act that is refused; no key may have been used for it."""
     with desk.database.read() as db:
         before = db.scalar(sa.select(sa.func.count(Signature.id)))
@@ -46,7 +47,7 @@ def refusal(desk: Desk, document: bytes, **options: object) -> list[tuple[str, s
     return [(one.field, one.message) for one in caught.value.violations]
 
 
-def issue(desk: Desk, document: bytes, number: str, **options: object) -> bytes:
+def issue(desk: Desk, document: bytes, number: str, **options: Any) -> bytes:
     return desk.sign(document, number=number, activation=desk.token(), **{**ISSUE, **options})
 
 
@@ -161,7 +162,7 @@ def test_an_agency_may_decide_that_one_person_does_several(desk: Desk, days: int
 
 def test_an_annex_names_a_number_that_was_issued(desk: Desk) -> None:
     number = desk.number()
-    annex = {"profile": "appendix", "signer": SEAL, "number": number}
+    annex: dict[str, Any] = {"profile": "appendix", "signer": SEAL, "number": number}
     before = refusal(desk, make_pdf(), activation=desk.token(), **annex)
     issue(desk, desk.approved(), number)
     signed = desk.sign(make_pdf(), activation=desk.token(), **annex)
