@@ -151,3 +151,24 @@ def test_the_qr_code_leads_to_the_verification_page(studio: House, tmp_path: Pat
         for column, cell in enumerate(cells):
             spot = int(left + (column + 0.5) * step), int(bottom - side + (row + 0.5) * step)
             assert (image.getpixel(spot) == 0) == bool(cell), (row, column)
+
+
+def test_the_seal_goes_to_the_leader_who_is_named_where_several_signed(studio: House) -> None:
+    lines = [line for line in letter() if line[4] != "- Lưu: VT."]
+    joint = write_pdf([[*lines, ("bold", 13, 100, 400, "Lê Thị Khác")]])
+    both = person(studio, person(studio, joint), printed_name="Lê Thị Khác")
+    seals = [
+        marks(studio, both, profile="agency-issue", signer=SEAL, **({"printed_name": name} if name else {}))[0].box
+        for name in (LEADER, "Lê Thị Khác", None)
+    ]
+    assert seals[0][2] > 300 > seals[1][2]
+    assert seals[2] == seals[1]  # the last one who signed
+
+
+def test_a_seal_without_a_leader_s_signature_asks_for_a_name_or_a_place(studio: House, letter_pdf: bytes) -> None:
+    with pytest.raises(Rejected, match="printed_name") as refused:
+        marks(studio, letter_pdf, profile="agency-issue", signer=SEAL)
+    assert refused.value.violations[0].field == "rectangle"
+    [named] = marks(studio, letter_pdf, profile="agency-issue", signer=SEAL, printed_name=LEADER)
+    [placed] = marks(studio, letter_pdf, profile="agency-issue", signer=SEAL, rectangle="100,100,300,300")
+    assert named.box[2] > 300 > placed.box[2]
