@@ -86,7 +86,7 @@ class OcspResponder:
         cached = None if query.nonce is not None else self._cache.get(_cache_key(name, query))
         with self._database.read() as db:
             # the version before the statuses: should one change in between, the answer is newer than what it is filed under
-            version = db.execute(sa.select(Authority.status_version).where(Authority.id == responder.authority_id)).scalar_one()
+            version = db.execute(_VERSION, {"authority_id": responder.authority_id}).scalar_one()
             if cached is not None and self._is_fresh(cached, version, responder, at) and not _is_older(cached, since):
                 return cached.response
             statuses = _load_statuses(db, responder.authority_id, query.certificates)
@@ -200,6 +200,7 @@ def _load_statuses(db: Session, authority_id: int, wanted: Sequence[CertId]) -> 
     return statuses
 
 
+_VERSION: Final = sa.select(Authority.status_version).where(Authority.id == sa.bindparam("authority_id"))
 _INSERT: Final = sa.insert(cast("sa.Table", OcspRecord.__table__))
 
 

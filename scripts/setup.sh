@@ -47,6 +47,8 @@ need_system_packages() {
   need strongswan-pki pki
   need libstrongswan-standard-plugins /usr/lib/ipsec/plugins/libstrongswan-openssl.so
   need libbcpkix-java /usr/share/java/bcpkix.jar
+  need mupdf-tools mutool # with the next: make interop
+  need libitext5-java /usr/share/java/itext5.jar
   need nginx-light /usr/sbin/nginx
   need shellcheck shellcheck
   need faketime '/usr/lib/*/faketime/libfaketimeMT.so.1' # the clock gate is tested in other times

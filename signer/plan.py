@@ -79,18 +79,18 @@ class ArchivePlan:
         self._margin = timedelta(days=config.signer.archive_margin_days)
         self._next_at: datetime | None = None
 
-    def due(self, token: Token) -> datetime:
-        """When a document whose newest timestamp is ``token`` needs the next one."""
-        return holds_until(token) - self._margin
+    def due(self, until: datetime) -> datetime:
+        """When a document needs its next timestamp whose newest proves something ``until`` then."""
+        return until - self._margin
 
-    def note(self, digest: str, token: Token, actor: Actor, *, predecessor: str | None = None) -> None:
-        """Plan for a document with this SHA-256 (hex) and this newest timestamp, which was made of ``predecessor``.
+    def note(self, digest: str, until: datetime, actor: Actor, *, predecessor: str | None = None) -> None:
+        """Plan for a document with this SHA-256 (hex), made of ``predecessor``, whose newest timestamp proves it ``until`` then.
 
         It stays with the client for which that was planned.
         """
-        at, due = self._now(), self.due(token)
+        at, due = self._now(), self.due(until)
         client = actor.name if predecessor is None else self._client_of(predecessor) or actor.name
-        row = {"digest": digest, "at": at, "client": client, "due": due, "until": holds_until(token)}
+        row = {"digest": digest, "at": at, "client": client, "due": due, "until": until}
         told = entry(at=at, actor=actor, action="archive.plan", subject=digest, due=f"{due:%Y-%m-%d}")
         rows: list[Row] = [(_INSERT, row), told]
         self._database.insert(*rows)
