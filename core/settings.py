@@ -215,6 +215,8 @@ class HygieneConfig:
     """Content in other files or at addresses. A link to one is no content."""
     shadow: str = "report"
     """Content that is in the file and not shown."""
+    unreadable: str = "refuse"
+    """Objects that could not be looked at, in which any of it may be."""
 
 
 @dataclass(frozen=True, slots=True)

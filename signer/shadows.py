@@ -15,12 +15,11 @@ from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, StreamObject
 
 from core.content import Content
-from core.errors import Malformed
 from signer.hygiene_findings import Finding, build_finding
 from signer.hygiene_walk import Number, Walk
 from signer.page_text import PageText
 from signer.pdf_place import Box, view_of
-from signer.pdf_update import entry, reading
+from signer.pdf_update import entry
 
 _HEADER: Final = re.compile(rb"(?<![0-9])([0-9]{1,10})[ \t\r\n]+([0-9]{1,5})[ \t\r\n]+obj\b")
 _PIECE: Final = 1 << 20
@@ -40,16 +39,19 @@ _SPARE: Final = {"/Catalog": "SPARE_CATALOG", "/Page": "SPARE_PAGE", "/Form": "S
 def find_shadows(document: Content, seen: Walk, texts: Sequence[PageText]) -> Iterator[Finding]:
     """Everything of that kind in a document that was walked through; ``texts``: of its pages, where they were read."""
     yield from _spare(seen)
-    with reading():
-        unlisted = list(_unlisted(document, seen))
-        replaced = list(_replaced(seen))
+    unlisted: list[Number] = []
+    replaced: list[Number] = []
+    with seen.looking():
+        unlisted += _unlisted(document, seen)
+    with seen.looking():
+        replaced += _replaced(seen)
     if unlisted:
         yield build_finding("UNLISTED_VERSION", tuple(f"{one} {other}" for one, other in unlisted))
     if replaced:
         yield build_finding("EARLIER_VERSION", tuple(f"{one} {other}" for one, other in replaced))
     for page in texts:
         if page.number <= len(seen.pages):
-            yield from _covered(seen.pages[page.number - 1], page)
+            yield from _covered(seen, seen.pages[page.number - 1], page)
     yield from _fields(seen)
 
 
@@ -142,17 +144,13 @@ def _within_stream(document: Content, position: int, starts: Sequence[int]) -> b
     return closed < 0
 
 
-def _covered(page: DictionaryObject, text: PageText) -> Iterator[Finding]:
-    try:
-        with reading():
-            view = view_of(page)
-            boxes = list(_opaque_annotations(page))
-    except Malformed:
-        return
+def _covered(seen: Walk, page: DictionaryObject, text: PageText) -> Iterator[Finding]:
+    boxes: list[tuple[str, Box]] = []
+    with seen.looking():
+        view = view_of(page)
+        boxes += [(number, view.to_shown(box)) for number, box in _opaque_annotations(page)]
     for number, box in boxes:
-        shown = view.to_shown(box)
-        beneath = [run for run in text.runs if run.text.strip() and _share(run.box, shown) >= _COVERED]
-        if beneath:
+        if any(run.text.strip() and _share(run.box, box) >= _COVERED for run in text.runs):
             yield build_finding("COVERED_TEXT", (number,) if number else (), detail=f"trang/page {text.number}")
 
 
@@ -186,11 +184,8 @@ def _fields(seen: Walk) -> Iterator[Finding]:
     """Text fields that draw another text than their value, where both are plain letters."""
     different = []
     for page in seen.pages:
-        try:
-            with reading():
-                different += [number for number, field in _text_fields(page) if _shows_other(field)]
-        except Malformed:
-            continue
+        with seen.looking():
+            different += [number for number, field in _text_fields(page) if _shows_other(field)]
     if different:
         yield build_finding("FIELD_SHOWS_OTHER", tuple(different))
 

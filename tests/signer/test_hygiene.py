@@ -136,3 +136,9 @@ def test_hostile_files_end_in_a_report_or_a_type_and_soon(document: bytes) -> No
     with contextlib.suppress(Malformed, Rejected):
         look(document)
     assert time.process_time() - began < 10
+
+
+def test_what_cannot_be_looked_at_is_told_and_refused_for_official_documents() -> None:
+    report = look(build(page=b"/X 6 0 R", more={6: b"<</Broken"}))
+    assert [finding.code for finding in report.refused(HygieneConfig())] == ["NOT_ALL_SEEN"]
+    assert not report.complete
