@@ -123,7 +123,7 @@ install_python_packages() {
   touch "$venv/unfinished"
   say "installing the Python packages of requirements/$wanted.txt into $venv"
   "${pip[@]}" --require-hashes --only-binary :all: --requirement "requirements/$wanted.txt"
-  "${pip[@]}" --no-deps --no-index --no-build-isolation --editable . --editable client
+  "${pip[@]}" --no-deps --no-index --no-build-isolation --editable . --editable ./client
   if [[ $wanted == development ]]; then fetch_test_data; fi
   fingerprint runtime >"$venv/runtime.stamp"
   if [[ $wanted == development ]]; then fingerprint development >"$venv/development.stamp"; fi
