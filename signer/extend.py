@@ -100,11 +100,10 @@ class Extender:
             update = open_update(stamped, options.password)
             with reading():
                 carried = read_carried(update)
-        with reading():
-            held = read_held(update)
         if options.level == "B-LT":
             stampers = ()
-        material = self._collect(carried, held, stampers, actor)
+        with reading():  # the certificates of others may be broken in ways of their own
+            material = self._collect(carried, read_held(update), stampers, actor)
         extended, until = self._levels.add(update, material, stampers=stampers, actor=actor, password=options.password)
         if until is not None:
             check_document_timestamp(extended, update.document, read_byte_ranges(extended, document, options.password))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
 import sqlalchemy as sa
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import IntegrityError
@@ -59,7 +60,10 @@ class Plan(BaseModel):
 def holds_until(token: Token) -> datetime:
     """Until when a timestamp proves what it covers: its certificate's end, or its algorithm's where that is earlier."""
     until = token.signer.not_valid_after_utc
-    key = token.signer.public_key()
+    try:
+        key = token.signer.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return until  # somebody else's, of a kind not known here: its certificate's end is all there is to go by
     weak = isinstance(key, rsa.RSAPublicKey) and not (token.pss and key.key_size >= _PSS_BITS)
     return min(until, _RSA_UNTIL) if weak else until
 
