@@ -102,8 +102,8 @@ def at_corner(layout: Layout, rule: CornerPlace, size: Size, page: int | None) -
 
 
 def at_free(layout: Layout, rule: FreePlace, size: Size, page: int | None) -> Spot | None:
-    """``FreePlace``: the place nearest to the window's top left corner where nothing is printed."""
-    text = layout.text(page or 1)
+    """``FreePlace``: the place nearest to the window's top left corner where nothing is printed, drawn or signed."""
+    text = layout.drawn(page or 1)
     width, height = text.size
     x0, y1 = rule.window[0] * width, (1 - rule.window[1]) * height
     across = int(((rule.window[2] - rule.window[0]) * width - size[0]) // _STEP)
@@ -113,7 +113,7 @@ def at_free(layout: Layout, rule: FreePlace, size: Size, page: int | None) -> Sp
     for i, j in tries:
         left, top = x0 + i * _STEP, y1 - j * _STEP
         box = left, top - size[1], left + size[0], top
-        if _first_hit(box, taken, _CLEAR) is None:
+        if _first_hit(box, taken, _CLEAR) is None and text.is_blank(box):
             return text.number, box
     return None
 

@@ -117,6 +117,26 @@ def test_the_mark_of_arrival_keeps_clear_of_what_is_printed(studio: House, tmp_p
         assert said in read
 
 
+@pytest.mark.parametrize("rotate", [0, 90])
+def test_the_mark_of_arrival_keeps_clear_of_what_is_on_a_scan(studio: House, rotate: int) -> None:
+    """A page that is one dark picture but for a strip at its foot, without a letter of text."""
+    document = write_pdf([[]]) if rotate == 0 else turned(write_pdf([[]]), rotate)
+    [strip] = marks(studio, blackened(document, rotate), profile="incoming", signer=SEAL, number="321")
+    assert strip.box[3] < 150
+    [top] = marks(studio, document, profile="incoming", signer=SEAL, number="321")
+    assert top.box[3] > 700
+
+
+def blackened(document: bytes, rotate: int) -> bytes:
+    """All of page 1 black from 150 points above its lower edge, as it is shown."""
+    update = open_update(Content.of(document), None)
+    page = update.root["/Pages"]["/Kids"][0]
+    dark = b"0 g 0 150 595 692 re f" if rotate == 0 else b"0 g 0 30 712 595 re f"
+    page["/Contents"] = generic.ArrayObject([update.add_object(generic.StreamObject(stream_data=dark))])
+    update.update_container(page)
+    return document + bytes(update.revision())
+
+
 def test_a_full_page_asks_for_a_rectangle(studio: House) -> None:
     full: list[Line] = [("regular", 13, 30.0, 20.0 + 20 * at, "chữ kín cả trang, " * 5) for at in range(41)]
     with pytest.raises(Rejected) as refused:
