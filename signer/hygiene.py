@@ -53,7 +53,7 @@ def scan(document: Content, *, password: str | None = None) -> HygieneReport:
     findings = list(dict.fromkeys([*seen.findings, *find_shadows(document, seen, texts)]))
     read = len(texts) >= len(seen.pages)
     findings += [] if seen.complete else [build_finding("NOT_ALL_SEEN")]
-    findings += [] if read else [build_finding("NOT_ALL_READ")]
+    findings += [] if read else [build_finding("NOT_ALL_READ" if texts else "TEXT_UNREADABLE")]
     return HygieneReport(
         findings=tuple(findings),
         secrecy=marks,

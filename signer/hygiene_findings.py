@@ -131,6 +131,11 @@ _KNOWN: Final[dict[str, tuple[Group, Severity, str, str]]] = {
         "Có đối tượng không đọc được hoặc tệp quá phức tạp nên chưa xem được hết; hãy xuất lại PDF từ bản gốc",
         "It has objects that cannot be read, or takes too long: not all of it was looked at; export the PDF again",
     ),
+    "TEXT_UNREADABLE": (
+        *(Group.UNREADABLE, "error"),
+        "Không đọc được chữ của trang nào nên không biết có dấu mật hay không; hãy thử lại, hoặc xuất lại PDF từ bản gốc",
+        "The text of no page could be read, so nobody can tell whether it bears a secrecy mark: try again, or export the PDF again",
+    ),
     "NOT_ALL_READ": (
         *(Group.UNREADABLE, "info"),
         "Chưa đọc được chữ của mọi trang để tìm dấu mật",

@@ -10,6 +10,7 @@ import pytest
 from core.content import Content
 from core.errors import Malformed, Rejected
 from core.settings import HygieneConfig
+from signer import hygiene
 from signer.hygiene import HygieneReport, scan
 from tests.signer.pdfs import make_pdf
 
@@ -142,3 +143,10 @@ def test_what_cannot_be_looked_at_is_told_and_refused_for_official_documents() -
     report = look(build(page=b"/X 6 0 R", more={6: b"<</Broken"}))
     assert [finding.code for finding in report.refused(HygieneConfig())] == ["NOT_ALL_SEEN"]
     assert not report.complete
+
+
+def test_a_document_whose_text_nobody_can_read_is_not_taken_for_one_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hygiene, "read_text", lambda *_, **__: iter(()))
+    report = look(build())
+    assert report.text_seen == "unreadable"
+    assert [finding.code for finding in report.refused(HygieneConfig())] == ["TEXT_UNREADABLE"]
