@@ -16,7 +16,7 @@ from cli_common import open_services, operator
 from core.content import Content
 from core.errors import CondauError, Conflict, Rejected
 from signer.extend import ExtendOptions, ExtensionLevel
-from signer.plan import PlanQuery
+from signer.plan import PlanQuery, holds_until
 
 _BAR = 30
 _PAGE = 1000
@@ -96,13 +96,13 @@ def renew_file(services: Services, file: Path, before: datetime, password: str |
         found = services.extender.inspect(Content.of_file(source), password)
     if found.newest is None:
         return "not at B-LTA: `condau extend` makes it so" if found.signatures else "carries no signature"
-    due = services.plan.due(found.newest)
+    due = services.plan.due(holds_until(found.newest))
     if due > before:
         return f"not due before {due:%Y-%m-%d}"
     extended = _write(file, file, services, ExtendOptions(password=password))
     newest = services.extender.inspect(extended, password).newest
     assert newest is not None  # noqa: S101 - for the type checker: it was stamped just now
-    return f"renewed, due again {services.plan.due(newest):%Y-%m-%d}"
+    return f"renewed, due again {services.plan.due(holds_until(newest)):%Y-%m-%d}"
 
 
 def _write(source: Path, target: Path, services: Services, options: ExtendOptions) -> Content:

@@ -47,9 +47,7 @@ def _add_ceremony(commands: Any) -> None:
     command.set_defaults(run=_ceremony)
     command = commands.add_parser("import-crl", help="take in a CRL of an offline authority of ours, or of somebody else's")
     command.add_argument("file", type=Path)
-    command.add_argument(
-        "--other-authority", action="store_true", help="it is of an installed anchor, or of an authority below one"
-    )
+    command.add_argument("--other-authority", action="store_true", help="it is of an installed anchor, or of one below it")
     command.set_defaults(run=_import_crl)
 
 

@@ -180,9 +180,8 @@ def _check_document(options: argparse.Namespace) -> int:
         print(f"refused\tSECRET\t{mark.text} ({mark.where})")
     for finding in report.findings:
         where = f" ({', '.join(finding.objects)})" if finding.objects else ""
-        print(
-            f"{'refused' if finding.code in refused else finding.severity}\t{finding.code}\t{finding.text.vi} / {finding.text.en}{where}"
-        )
+        weight = "refused" if finding.code in refused else finding.severity
+        print(f"{weight}\t{finding.code}\t{finding.text.vi} / {finding.text.en}{where}")
     if report.text_seen != "read":
         print("info\tNO_TEXT\tKhông có chữ để xét dấu mật / No text: whether it bears a secrecy mark cannot be told")
     return 1 if refused or report.secrecy else 0

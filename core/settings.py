@@ -67,7 +67,7 @@ class FetchConfig:
     """``[pki.fetch]``: certificates, lists and OCSP answers of other people's authorities, for the archive."""
 
     hosts: tuple[str, ...] = ()
-    """The hosts that may be asked, as in the URLs of certificates: ``crl.example.vn``, ``ocsp.example.vn:8080``. None: nobody is."""
+    """The hosts that may be asked, as in URLs of certificates: ``crl.example.vn``, ``ocsp.example.vn:8080``. None: nobody is."""
     seconds: int = 5
     """The longest one answer may take."""
     size: int = 10_000_000
@@ -222,6 +222,8 @@ class HygieneConfig:
     """Content in other files or at addresses. A link to one is no content."""
     shadow: str = "report"
     """Content that is in the file and not shown."""
+    unreadable: str = "refuse"
+    """Objects that could not be looked at, in which any of it may be."""
 
 
 @dataclass(frozen=True, slots=True)

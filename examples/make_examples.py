@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
+from PIL import Image, ImageDraw
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.writer import PageObject, PdfFileWriter
 
@@ -30,6 +32,7 @@ LINES = (
     (REGULAR, 13, 85, 570, "Đề nghị các đơn vị dùng văn bản này để thử ký số, cấp dấu thời gian và kiểm tra chữ ký./."),
     (BOLD, 13, 345, 520, "TM. ỦY BAN NHÂN DÂN"),
     (BOLD, 13, 385, 502, "CHỦ TỊCH"),
+    (BOLD, 13, 372, 410, "Nguyễn Văn Thử"),
 )
 
 DISPATCH = """\
@@ -64,6 +67,22 @@ def build_letter() -> bytes:
     return output.getvalue()
 
 
+def build_signature() -> bytes:
+    """The picture of a signature, in blue on nothing (PNG): drawn large and made small, so that its edges are soft."""
+    image = Image.new("RGBA", (2880, 1200), (20, 45, 160, 0))
+    curve = []
+    for step in range(601):
+        at = step / 600
+        curve.append((2880 * (0.06 + 0.88 * at), 1200 * (0.5 + 0.36 * math.sin(19 * at) * (1 - at) * math.cos(5 * at) - 0.1 * at)))
+    pen = ImageDraw.Draw(image)
+    pen.line(curve, fill=(20, 45, 160, 255), width=36, joint="curve")
+    pen.line([(580, 1030), (2590, 840)], fill=(20, 45, 160, 255), width=24)
+    output = io.BytesIO()
+    image.resize((720, 300), Image.Resampling.LANCZOS).save(output, "PNG", optimize=True)
+    return output.getvalue()
+
+
 if __name__ == "__main__":
+    (FOLDER / "chu-ky.png").write_bytes(build_signature())
     (FOLDER / "cong-van.pdf").write_bytes(build_letter())
     (FOLDER / "cong-van.xml").write_text(DISPATCH, encoding="utf-8")

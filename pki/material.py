@@ -6,6 +6,7 @@ by asking the rooms beside this one, of other people's from the lists an operato
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,7 +35,10 @@ _LONGEST: Final = 8
 """Certificates on one path, the anchor included."""
 _Item = TypeVar("_Item")
 _KEEP: Final = timedelta(seconds=30)
-"""For how long the authorities that are known are remembered."""
+"""For how long the authorities that are known, and the paths through them, are remembered."""
+_MOST_ANSWERS: Final = 1000
+_KEEP_LIST: Final = timedelta(seconds=5)
+"""For how long an authority's newest CRL is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class _Known:
     anchors: frozenset[x509.Certificate]
     by_subject: dict[bytes, list[x509.Certificate]] = field(repr=False)
     loaded_at: datetime
+    paths: dict[tuple[x509.Certificate, ...], tuple[list[x509.Certificate], bool]] = field(default_factory=dict, repr=False)
 
 
 class ValidationMaterial:
@@ -97,6 +102,8 @@ class ValidationMaterial:
         self._now = now
         self._fetch = fetch
         self._known: _Known | None = None
+        self._lists: dict[str, tuple[datetime, bytes]] = {}
+        self._answers: dict[x509.Certificate, tuple[datetime, Material]] = {}
 
     def collect(
         self,
@@ -127,6 +134,14 @@ class ValidationMaterial:
         self, leaf: x509.Certificate, known: _Known, hints: Sequence[x509.Certificate]
     ) -> tuple[list[x509.Certificate], bool]:
         """The certificates from ``leaf`` upwards, and whether they reach an anchor."""
+        key = (leaf, *hints)
+        if key not in known.paths:
+            known.paths[key] = self._search(leaf, known, hints)
+        return known.paths[key]
+
+    def _search(
+        self, leaf: x509.Certificate, known: _Known, hints: Sequence[x509.Certificate]
+    ) -> tuple[list[x509.Certificate], bool]:
         path = [leaf]
         while path[-1] not in known.anchors:
             last = path[-1]
@@ -164,19 +179,31 @@ class ValidationMaterial:
             except Unavailable:
                 pass  # no responder: then the list tells, unless it is away as well
         try:
-            current = self._crl.current(name)
+            return Material(crls=(self._own_list(name),))
         except (Unavailable, NotFound) as error:
             return Material(missing=(_no_status(certificate, error.detail),))
-        return Material(crls=(current.der,))
+
+    def _own_list(self, name: str) -> bytes:
+        at, kept = self._now(), self._lists.get(name)
+        if kept is None or not timedelta() <= at - kept[0] < _KEEP_LIST:
+            kept = self._lists[name] = (at, self._crl.current(name).der)
+        return kept[1]
 
     def _own_ocsp(self, certificate: x509.Certificate, issuer: x509.Certificate, since: datetime | None, actor: Actor) -> Material:
+        kept = self._answers.get(certificate)
+        if kept is not None and since is not None and kept[0] >= since.replace(microsecond=0):
+            return kept[1]  # of this very second
         der = self._ocsp.respond(_request(certificate, issuer), actor, since=since)
         response = ocsp.load_der_ocsp_response(der)
         if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
             raise Unavailable("pki", f"the responder of {issuer.subject.rfc4514_string()} answers {response.response_status.name}")
         if response.certificate_status is ocsp.OCSPCertStatus.UNKNOWN:
             raise Unavailable("pki", "the responder does not know the certificate")
-        return Material(tuple(response.certificates), ocsps=(der,))
+        found = Material(tuple(response.certificates), ocsps=(der,))
+        if len(self._answers) >= _MOST_ANSWERS:
+            self._answers.clear()
+        self._answers[certificate] = response.this_update_utc, found
+        return found
 
     def _fetched_status(self, certificate: x509.Certificate, issuer: x509.Certificate, at: datetime) -> Material | None:
         if self._fetch is None:
@@ -219,6 +246,7 @@ def _load_known(db: Session, at: datetime) -> _Known:
     return _Known(own, frozenset(anchors), by_subject, at)
 
 
+@functools.lru_cache(maxsize=1024)
 def _request(certificate: x509.Certificate, issuer: x509.Certificate) -> bytes:
     algorithm = hashes.SHA1()  # noqa: S303 - names the issuer (RFC 5019, 2.1.1: what every reader of OCSP knows); nothing rests on it
     return ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, algorithm).build().public_bytes(Encoding.DER)

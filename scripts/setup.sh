@@ -47,6 +47,8 @@ need_system_packages() {
   need strongswan-pki pki
   need libstrongswan-standard-plugins /usr/lib/ipsec/plugins/libstrongswan-openssl.so
   need libbcpkix-java /usr/share/java/bcpkix.jar
+  need mupdf-tools mutool # with the next: make interop
+  need libitext5-java /usr/share/java/itext5.jar
   need nginx-light /usr/sbin/nginx
   need shellcheck shellcheck
   need faketime '/usr/lib/*/faketime/libfaketimeMT.so.1' # the clock gate is tested in other times
@@ -121,7 +123,7 @@ install_python_packages() {
   touch "$venv/unfinished"
   say "installing the Python packages of requirements/$wanted.txt into $venv"
   "${pip[@]}" --require-hashes --only-binary :all: --requirement "requirements/$wanted.txt"
-  "${pip[@]}" --no-deps --no-index --no-build-isolation --editable . --editable client
+  "${pip[@]}" --no-deps --no-index --no-build-isolation --editable . --editable ./client
   if [[ $wanted == development ]]; then fetch_test_data; fi
   fingerprint runtime >"$venv/runtime.stamp"
   if [[ $wanted == development ]]; then fingerprint development >"$venv/development.stamp"; fi

@@ -10,7 +10,7 @@ from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, NumberObjec
 
 from core.content import Content
 from signer.marks import draw_nothing
-from signer.pdf_check import read_byte_range
+from signer.pdf_check import Ranges, byte_range_up_to
 from signer.pdf_hole import Hole
 from signer.pdf_update import Update, add_signature_field, find_page, set_signature_flags
 
@@ -46,16 +46,17 @@ def stamp_document(update: Update, stamp: StampDigest, *, room: int) -> Content:
     return revision.fill(stamp(revision.digest(_HASH)))
 
 
-def check_document_timestamp(document: Content, original: Content, password: str | None) -> None:
+def check_document_timestamp(document: Content, original: Content, ranges: Ranges) -> None:
     """Read ``document`` as a stranger would: the timestamp behind ``original`` is found, and is over everything but itself.
+    ``ranges``: what :func:`signer.pdf_check.read_byte_ranges` found in it.
 
     Raises Malformed when no reader will find it, ValueError for what only a mistake of ours can bring about. That its imprint is
     of those bytes is for the authority to see to, who was given their digest.
     """
     if not document.startswith(original):
         raise ValueError("the document handed in is not a prefix of the stamped one")
-    before, after, rest = read_byte_range(document, original, password)
-    if after + rest != document.size or before <= original.size:
+    before, after, _ = byte_range_up_to(document.size, ranges)
+    if before <= original.size:
         raise ValueError("the ByteRange does not cover everything but the hole")
     digest = hashes.Hash(_HASH)
     for start, end in ((0, before), (after, document.size)):

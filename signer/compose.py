@@ -130,11 +130,10 @@ class _Composer:
         return places.in_rectangle(rectangle, self._act.options.page, size)
 
     def _over_leader(self, rule: SignaturePlace, size: places.Size) -> places.Spot | None:
-        leader = places.leader_of(self._layout)
-        spot: places.Spot | None = None if leader is None else (leader.page, leader.box)
-        name = self._act.options.printed_name
-        if spot is None and name is not None:
-            spot = places.at_name(self._layout, name, _DEFAULT_LEADER, self._act.options.page)
+        name, page = self._act.options.printed_name, self._act.options.page
+        named = None if name is None else places.at_name(self._layout, name, _DEFAULT_LEADER, page)
+        leader = places.leader_of(self._layout, named)
+        spot = named if leader is None else (leader.page, leader.box)
         return None if spot is None else places.at_signature(rule, spot, size)
 
     def _in_blank(self, look: MarkLook, rule: BlankPlace) -> Mark | None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from audit.log import Actor
 from core.clock import Now
-from core.cms import ID_DATA, check_signed_data
+from core.cms import check_signed_data
 from core.db import Database
 from core.errors import Conflict, Rejected
 from hsm.keys import KeyStore
@@ -25,7 +25,7 @@ from signer.carried import read_leaves
 from signer.gates import Gates, Request
 from signer.levels import Levels, Reached, is_at_least
 from signer.options import PadesLevel
-from signer.pdf import Signed, cms_signer, sign
+from signer.pdf import Signed, build_cms, cms_signer, sign
 from signer.service import TimestampSource
 from signer.signing import Intent, RecordedKeys
 
@@ -192,15 +192,6 @@ def _base64(items: Sequence[bytes]) -> list[str]:
 
 def _build(signed: Signed, timestamp: bytes | None) -> bytes:
     """Detached SignedData with the signer's certificate and its issuers but the root, checked as a stranger would."""
-    certificate = signed.identity.certificate
-    issuers = [issuer for issuer in signed.identity.chain if issuer.subject != issuer.issuer]
-    der = cms_signer(certificate).build_signed_data(
-        signed.attributes,
-        signed.value,
-        content_type=ID_DATA,
-        content=None,
-        certificates=[certificate, *issuers],
-        timestamp=timestamp,
-    )
-    check_signed_data(der, certificate=certificate, message_digest=signed.digest)
+    der = build_cms(signed.identity, signed.attributes, signed.value, timestamp)
+    check_signed_data(der, certificate=signed.identity.certificate, message_digest=signed.digest)
     return der

@@ -19,6 +19,8 @@ from signer.pdf_update import Update, entry
 
 _STORES: Final = {"/Certs": "/Cert", "/CRLs": "/CRL", "/OCSPs": "/OCSP"}
 """The arrays of the store, each with the name of its like for one signature."""
+_MOST: Final = 500
+"""Of each kind that are looked at: more are a hostile file's."""
 
 
 def add_material(update: Update, material: Mapping[bytes, Material]) -> bool:
@@ -154,7 +156,7 @@ def read_held(update: Update) -> Held:
 def _streams(update: Update, name: str) -> list[bytes]:
     array = entry(entry(update.root, "/DSS"), name)
     items = list(array) if isinstance(array, ArrayObject) else []
-    return [item.data for item in items if isinstance(item, generic.StreamObject)]
+    return [item.data for item in items[:_MOST] if isinstance(item, generic.StreamObject)]
 
 
 def _declare_extension(update: Update) -> None:

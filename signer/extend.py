@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Literal
 
 from cryptography import x509
@@ -15,9 +16,11 @@ from core.content import Content
 from core.db import Database
 from core.errors import Conflict, Rejected
 from pki.material import Material, ValidationMaterial
+from signer.archive import check_document_timestamp
 from signer.carried import Carried, Token, read_carried
 from signer.dss import Held, read_held
 from signer.levels import Levels, Stamper, require, sha256
+from signer.pdf_check import read_byte_ranges
 from signer.pdf_update import open_update, reading
 from signer.plan import ArchivePlan, newest_timestamp
 
@@ -93,16 +96,18 @@ class Extender:
         if not _all_stamped(carried):
             # the timestamp that makes them B-T must be older than the answers about their certificates
             stamped, _ = self._levels.add(update, {}, stampers=stampers, actor=actor, password=options.password)
+            check_document_timestamp(stamped, document, read_byte_ranges(stamped, document, options.password))
             update = open_update(stamped, options.password)
             with reading():
                 carried = read_carried(update)
-        with reading():
-            held = read_held(update)
         if options.level == "B-LT":
             stampers = ()
-        material = self._collect(carried, held, stampers, actor)
-        extended, token = self._levels.add(update, material, stampers=stampers, actor=actor, password=options.password)
-        self._record(document, extended, token, actor)
+        with reading():  # the certificates of others may be broken in ways of their own
+            material = self._collect(carried, read_held(update), stampers, actor)
+        extended, until = self._levels.add(update, material, stampers=stampers, actor=actor, password=options.password)
+        if until is not None:
+            check_document_timestamp(extended, update.document, read_byte_ranges(extended, document, options.password))
+        self._record(document, extended, until, actor)
         return extended
 
     def _check_intact(self, document: Content) -> None:
@@ -126,13 +131,13 @@ class Extender:
                 require(found[one.contents])
         return found
 
-    def _record(self, document: Content, extended: Content, token: Token | None, actor: Actor) -> None:
+    def _record(self, document: Content, extended: Content, until: datetime | None, actor: Actor) -> None:
         before, after = sha256(document), sha256(extended)
-        level = "B-LT" if token is None else "B-LTA"
+        level = "B-LT" if until is None else "B-LTA"
         with self._database.write() as db:
             append(db, at=self._now(), actor=actor, action="document.extend", subject=before, level=level, result=after)
-        if token is not None:
-            self._plan.note(after, token, actor, predecessor=before)
+        if until is not None:
+            self._plan.note(after, until, actor, predecessor=before)
 
 
 def _all_stamped(carried: Sequence[Carried]) -> bool:

@@ -80,6 +80,7 @@ class ReturnedNumber(_Body):
 
     number: str = Field(max_length=80, description="As it was answered: `05/QĐ-UBND`")
     year: int = Field(ge=2000, le=2999)
+    secret: bool = Field(default=False, description="It is of the series of secret documents")
 
 
 class NewActivation(_Body):

@@ -186,6 +186,9 @@ class Gates:
         request = seen.request
         if request.document is None:
             return
+        if request.password is not None:
+            seen.refuse("password", "whether a leader signed an encrypted document cannot be judged: send it unencrypted")
+            return
         found = self._find_signatures(request.document)
         for broken in (one for one in found if one.failed):
             seen.refuse("document", f"the signature {broken.name} in it is not valid: {broken.why}; get a sound copy")
@@ -224,6 +227,7 @@ def _check_number(db: Session, key: Subscriber, seen: _Seen) -> None:
         taken = why_taken(row, claim, at)
         if taken is not None:
             seen.refuse("number", taken)
+            return
         seen.claim = claim
         seen.passed["numberer"] = None if row is None or claim.person_id is None or row.person is None else row.person.handle
     seen.passed |= {"number": number.text, "series": claim.series, "year": claim.year, "agency": key.agency.code}

@@ -33,7 +33,9 @@ class PdfSignatures:
         tag="signatures",
         description="PAdES up to B-LTA as incremental updates: the document's own bytes come back unchanged, the signature behind "
         f"them. Where the service is configured to sign at a lower level while something is away, the header `{LEVEL_HEADER}` says "
-        "which: `B-T; asked=B-LTA`. The part `image` of a multipart request is a PNG, with or without transparency, drawn into the stamp.",
+        "which: `B-T; asked=B-LTA`. The part `image` of a multipart request is a PNG, with or without transparency, drawn into "
+        "the stamp. A key or profile that needs activation takes the token of one in the header `Condau-Activation`; what the "
+        "gates do not let pass is a 409 that lists every reason.",
         query=PdfOptions,
         body=Document(_PDF, parts=("image",), spooled=True),
         returns=_PDF,

@@ -102,7 +102,7 @@ class NumberReturn:
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, code: str, body: ReturnedNumber) -> None:  # noqa: ARG002 - there is nothing to answer
         """Give it back."""
-        self._register.let_go(code, body.number, body.year, actor)
+        self._register.let_go(code, body.number, body.year, actor, secret=body.secret)
 
 
 class AgencyAuthorisations:

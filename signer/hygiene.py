@@ -13,7 +13,7 @@ from core.content import Content
 from core.errors import Malformed
 from core.settings import HygieneConfig
 from signer.hygiene_findings import Finding, Group, build_finding
-from signer.hygiene_walk import Walk, walk
+from signer.hygiene_walk import Walk, annotation_texts, walk
 from signer.page_text import PageText, read_text
 from signer.pdf_place import View, view_of
 from signer.pdf_update import reading
@@ -49,15 +49,16 @@ def scan(document: Content, *, password: str | None = None) -> HygieneReport:
     """The report on a PDF. Raises Malformed for what is no readable PDF, Rejected(``password``) where it is locked."""
     seen = walk(document, password)
     texts = _read_text(document, password, seen)
+    marks = tuple(dict.fromkeys(_find_secrecy(texts, seen)))
     findings = list(dict.fromkeys([*seen.findings, *find_shadows(document, seen, texts)]))
-    complete = seen.complete and len(texts) >= len(seen.pages)
-    if not complete:
-        findings.append(build_finding("NOT_ALL_SEEN"))
+    read = len(texts) >= len(seen.pages)
+    findings += [] if seen.complete else [build_finding("NOT_ALL_SEEN")]
+    findings += [] if read else [build_finding("NOT_ALL_READ" if texts else "TEXT_UNREADABLE")]
     return HygieneReport(
         findings=tuple(findings),
-        secrecy=tuple(_find_secrecy(texts, seen)),
+        secrecy=marks,
         text_seen=_text_seen(texts),
-        complete=complete,
+        complete=seen.complete and read,
         pages=len(seen.pages),
     )
 
@@ -81,6 +82,11 @@ def _text_seen(texts: list[PageText]) -> TextSeen:
 
 def _find_secrecy(texts: list[PageText], seen: Walk) -> Iterator[Mark]:
     yield from find_marks(_top_pieces(texts))
+    for number, page in enumerate(seen.pages[:_MOST_PAGES], start=1):
+        lines: list[str] = []
+        with seen.looking():
+            lines += [line for text in annotation_texts(page) for line in text.splitlines()]
+        yield from find_marks(Piece(line, f"trang/page {number}") for line in lines)
     for name, value in seen.metadata:
         yield from find_marks_in_metadata(name, value)
 

@@ -18,6 +18,7 @@ class Group(StrEnum):
     LAYERS = "layers"
     EXTERNAL = "external"
     SHADOW = "shadow"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,19 @@ _KNOWN: Final[dict[str, tuple[Group, Severity, str, str]]] = {
         "A form field shows something else than its value",
     ),
     "NOT_ALL_SEEN": (
-        *(Group.SHADOW, "warning"),
-        "Tài liệu quá lớn hoặc có đối tượng không đọc được, chưa xem được hết",
-        "It is too large, or has objects that cannot be read: not all of it was looked at",
+        *(Group.UNREADABLE, "error"),
+        "Có đối tượng không đọc được hoặc tệp quá phức tạp nên chưa xem được hết; hãy xuất lại PDF từ bản gốc",
+        "It has objects that cannot be read, or takes too long: not all of it was looked at; export the PDF again",
+    ),
+    "TEXT_UNREADABLE": (
+        *(Group.UNREADABLE, "error"),
+        "Không đọc được chữ của trang nào nên không biết có dấu mật hay không; hãy thử lại, hoặc xuất lại PDF từ bản gốc",
+        "The text of no page could be read, so nobody can tell whether it bears a secrecy mark: try again, or export the PDF again",
+    ),
+    "NOT_ALL_READ": (
+        *(Group.UNREADABLE, "info"),
+        "Chưa đọc được chữ của mọi trang để tìm dấu mật",
+        "The text of some pages was not read for secrecy marks",
     ),
 }
 

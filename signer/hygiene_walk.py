@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +22,9 @@ from signer.pdf_update import entry, reading
 Number = tuple[int, int]
 MOST_OBJECTS: Final = 200_000
 _DEPTH: Final = 60
+_XMP_TEXT: Final = re.compile(rb"<rdf:li[^>]{0,200}>([^<]{1,500})</rdf:li>")
+_PACKET: Final = 1 << 20
+_MOST_TEXTS: Final = 1000
 _KEPT: Final = 2000
 """Objects kept in memory while all are looked at."""
 _SENDS: Final = ("/SubmitForm", "/ImportData")
@@ -52,6 +58,15 @@ class Walk:
         for code, objects in self.codes.items():
             yield build_finding(code, tuple(objects))
 
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """A look that may meet something unreadable: then not all was seen."""
+        try:
+            with reading():
+                yield
+        except Malformed:
+            self.complete = False
+
     def reached(self) -> set[Number]:
         """The objects something leads to, from the trailer on."""
         found: set[Number] = set()
@@ -75,10 +90,13 @@ def walk(document: Content, password: str | None) -> Walk:
             raise Rejected("password", "the PDF is encrypted: give its password")
         seen = Walk(reader)
         _look(seen, reader.trailer_view, _TRAILER)
-        _look_at_objects(seen)
-        _look_at_root(seen)
-        seen.metadata = tuple(_metadata(reader))
         seen.pages = tuple(_pages(reader.root))
+    with seen.looking():
+        _look_at_objects(seen)
+    with seen.looking():
+        _look_at_root(seen)
+    with seen.looking():
+        seen.metadata = tuple(_metadata(reader))
     return seen
 
 
@@ -177,11 +195,26 @@ def _look_at_root(seen: Walk) -> None:
 
 
 def _metadata(reader: BoundedReader) -> Iterator[tuple[str, str]]:
+    """What the document says of itself: the information dictionary, and the texts of its XMP packet."""
     info = entry(reader.trailer_view, "/Info")
     for key in info if isinstance(info, DictionaryObject) else ():
         value = entry(info, key)
         if isinstance(value, str) and value:
             yield str(key).lstrip("/").lower(), str(value)[:2000]
+    packet = entry(reader.root, "/Metadata")
+    if isinstance(packet, StreamObject):
+        for text in _XMP_TEXT.findall(packet.data[:_PACKET])[:_MOST_TEXTS]:
+            yield "xmp", html.unescape(text.decode("utf-8", "replace"))
+
+
+def annotation_texts(page: DictionaryObject) -> Iterator[str]:
+    """The texts of a page's annotations and form fields, which are no part of its own text."""
+    annotations = entry(page, "/Annots")
+    for place in range(min(len(annotations), _MOST_TEXTS)) if isinstance(annotations, ArrayObject) else ():
+        for key in ("/Contents", "/V"):
+            value = entry(annotations[place], key)
+            if isinstance(value, str):
+                yield value[:2000]
 
 
 def _pages(root: DictionaryObject) -> Iterator[DictionaryObject]:

@@ -55,6 +55,11 @@ class Layout:
             self._texts[page] = found[0] if found else PageText(page, self.view(page).size, ())
         return self._texts[page]
 
+    def drawn(self, page: int) -> PageText:
+        """The same with what can be seen on the page: pictures, rules, a scan."""
+        found = list(self._read(page, page, 1, drawn=True))
+        return found[0] if found else PageText(page, self.view(page).size, ())
+
     def texts_from_the_end(self) -> Iterator[PageText]:
         """What is printed on the last pages, the last first; at most 40 are read."""
         return self._read(0, 1, _PAGES_SEARCHED)
@@ -79,8 +84,8 @@ class Layout:
     def _numbers(self) -> dict[tuple[int, int], int]:
         return {(page.idnum, page.generation): number for number, page in enumerate(pages(self._update), start=1)}
 
-    def _read(self, first: int, last: int, most: int) -> Iterator[PageText]:
-        return read_text(self._update.document, self._password, self.view, first=first, last=last, most=most)
+    def _read(self, first: int, last: int, most: int, *, drawn: bool = False) -> Iterator[PageText]:
+        return read_text(self._update.document, self._password, self.view, first=first, last=last, most=most, drawn=drawn)
 
 
 def _signed_up_to(signature: DictionaryObject) -> int:

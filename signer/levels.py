@@ -22,13 +22,15 @@ from core.errors import Conflict, Unavailable
 from pki.certificates import Identity
 from pki.material import Material, ValidationMaterial
 from signer.archive import check_document_timestamp, stamp_document
-from signer.carried import Token, read_token
+from signer.carried import read_token
 from signer.dss import add_material
 from signer.options import PadesLevel
-from signer.pdf import Prepared
+from signer.pdf import Prepared, Signed, fill
+from signer.pdf import check as check_signature
+from signer.pdf_check import read_byte_ranges
 from signer.pdf_hole import HoleTooSmall
 from signer.pdf_update import Update, open_update, reading
-from signer.plan import ArchivePlan
+from signer.plan import ArchivePlan, holds_until
 
 _Got = TypeVar("_Got")
 _log = logging.getLogger("condau.signer")
@@ -73,6 +75,7 @@ class Levels:
         self._material = material
         self._plan = plan
         self._when_away = when_away
+        self._ends: dict[x509.Certificate, datetime] = {}
         self._seen: dict[tuple[x509.Certificate, ...], datetime] = {}
         self._room = _ROOM
 
@@ -109,30 +112,36 @@ class Levels:
             return None, Reached(otherwise, error.detail)
 
     def complete(
-        self, prepared: Prepared, signed: Content, *, identity: Identity, level: PadesLevel, actor: Actor
+        self, prepared: Prepared, signed: Signed, timestamp: bytes, *, level: PadesLevel, actor: Actor
     ) -> tuple[Content, Reached | None]:
-        """``signed``, which is at B-T, at B-LT or B-LTA in one revision more.
+        """The signed document with its ``timestamp``, at B-LT or B-LTA in one revision more, all of it read again and checked.
 
-        Raises as :meth:`check`, or by policy says which level it was left at.
+        Raises as :meth:`check`, or by policy says which level it was left at; TimestampTooBig as :func:`signer.pdf.finish`.
         """
-        completed, fallen = self.attempt("B-T", lambda: self._complete(prepared, signed, identity, level, actor))
-        return completed or signed, fallen
+        stamped = fill(prepared, signed, timestamp)
+        completed, fallen = self.attempt("B-T", lambda: self._complete(prepared, stamped, signed.identity, level, actor))
+        whole, until = (stamped, None) if completed is None else completed
+        ranges = read_byte_ranges(whole, prepared.revision.original, prepared.password, prepared.update.prev)
+        check_signature(prepared, signed, stamped, ranges)
+        if until is not None:
+            check_document_timestamp(whole, stamped, ranges)
+            self._plan.note(sha256(whole), until, actor)
+        return whole, fallen
 
-    def _complete(self, prepared: Prepared, signed: Content, identity: Identity, level: PadesLevel, actor: Actor) -> Content:
+    def _complete(
+        self, prepared: Prepared, signed: Content, identity: Identity, level: PadesLevel, actor: Actor
+    ) -> tuple[Content, datetime | None]:
         stampers = self._stamper.signers()
         material = self._collect(identity, stampers, actor, since=self._now())
         prepared.update.commit(signed)
         contents = prepared.revision.contents(signed)
-        completed, token = self.add(
+        return self.add(
             prepared.update,
             {contents: material},
             stampers=stampers if level == "B-LTA" else (),
             actor=actor,
             password=prepared.password,
         )
-        if token is not None:
-            self._plan.note(sha256(completed), token, actor)
-        return completed
 
     def collect(self, leaves: Sequence[x509.Certificate], *, hints: Sequence[x509.Certificate], actor: Actor) -> Material:
         """The material of ``leaves``, and of whoever would stamp at this moment, for somebody who keeps the document to itself.
@@ -160,9 +169,9 @@ class Levels:
         stampers: Sequence[x509.Certificate],
         actor: Actor,
         password: str | None,
-    ) -> tuple[Content, Token | None]:
+    ) -> tuple[Content, datetime | None]:
         """The document of ``update`` with ``material`` in its store and, where there are ``stampers``, a document timestamp by one
-        of them, which is returned too."""
+        of them; then also until when that proves anything. The caller checks what came of it."""
         document = update.document
         with reading():
             changed = add_material(update, material)
@@ -176,9 +185,13 @@ class Levels:
                 again = open_update(document, password)
                 add_material(again, material)
                 stamped = stamp_document(again, stamping, room=self._room)
-            token = read_token(stamping.token)
-        check_document_timestamp(stamped, document, password)
-        return stamped, token
+        return stamped, self._end(stamping)
+
+    def _end(self, stamping: _Stamping) -> datetime:
+        """Until when the timestamp proves anything: as long as all that are made under its certificate."""
+        if stamping.signer not in self._ends:
+            self._ends[stamping.signer] = holds_until(read_token(stamping.token))
+        return self._ends[stamping.signer]
 
 
 _ROOM: Final = 6144
@@ -212,9 +225,12 @@ class _Stamping:
         self._expected = expected
         self._actor = actor
         self.token = b""
+        self.signer = expected[0]
 
     def __call__(self, digest: bytes) -> bytes:
         self.token = self._stamper.stamp_digest(digest, self._actor)
-        if not any(one.public_bytes(Encoding.DER) in self.token for one in self._expected):
+        found = [one for one in self._expected if one.public_bytes(Encoding.DER) in self.token]
+        if not found:
             raise Unavailable("tsa", "its certificate changed while the document was being stamped: send the request again")
+        self.signer = found[0]
         return self.token

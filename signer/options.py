@@ -115,7 +115,7 @@ class PdfOptions(BaseModel):
     printed_name: Line | None = Field(
         default=None,
         description="The leader's name as it stands printed under the place of signature. Default: the certificate's common name "
-        "(`person`); with `agency-issue` only needed where the leader's signature shows no picture.",
+        "(`person`); with `agency-issue` only needed where the leader's signature shows no picture, or several leaders signed.",
     )
     number_rectangle: Rectangle | None = Field(
         default=None, description="Where the number goes on page 1 when no blank behind “Số:” is found; as `rectangle`."

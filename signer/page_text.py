@@ -7,8 +7,10 @@ is found, and the caller is asked for a rectangle.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import math
 import subprocess
 import sys
 import tempfile
@@ -17,8 +19,9 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from core.content import Content
 from core.errors import Rejected
@@ -31,6 +34,10 @@ SECONDS: Final = 20
 _LINE_BYTES: Final = 8_000_000
 _FARTHEST: Final = 1e6
 """In points: nothing stands further from a page's origin (a number that is none is not nearer either)."""
+_DARK: Final = 150
+"""A grey value (of 255) below which a pixel is print; a scan's paper is lighter."""
+_SPECKS: Final = 0.004
+"""Of a blank place that may be dark all the same: dust on a scan."""
 _SAME_LINE: Final = 2.0
 _WORD_GAP: Final = 1.2
 """In points: closer letters belong to one word."""
@@ -60,13 +67,43 @@ class Span:
     last: int
 
 
-class PageText:
-    """The text of one page."""
+@dataclass(frozen=True, slots=True)
+class Ink:
+    """A page drawn small, as it is shown: a grey value for each pixel, rows from the top."""
 
-    def __init__(self, number: int, size: tuple[float, float], glyphs: Sequence[Glyph]) -> None:
+    width: int
+    height: int
+    grey: bytes
+
+
+class PageText:
+    """The text of one page, and how it looks where that was asked for."""
+
+    def __init__(self, number: int, size: tuple[float, float], glyphs: Sequence[Glyph], ink: Ink | None = None) -> None:
         self.number = number
         self.size = size
         self.glyphs = glyphs
+        self._ink = ink
+
+    def is_blank(self, box: Box) -> bool:
+        """Whether next to nothing is drawn in ``box``; always so where the page was not drawn."""
+        if self._ink is None:
+            return True
+        across, down = self._ink.width / self.size[0], self._ink.height / self.size[1]
+        left, right = max(int(box[0] * across), 0), min(math.ceil(box[2] * across), self._ink.width)
+        top, bottom = max(int((self.size[1] - box[3]) * down), 0), min(math.ceil((self.size[1] - box[1]) * down), self._ink.height)
+        sums = self._dark_before
+        dark = sum(sums[row][right] - sums[row][left] for row in range(top, bottom))
+        return dark <= _SPECKS * max(right - left, 0) * max(bottom - top, 0)
+
+    @cached_property
+    def _dark_before(self) -> list[list[int]]:
+        """For each row how many dark pixels stand left of each column."""
+        if self._ink is None:
+            return []
+        width, grey = self._ink.width, self._ink.grey
+        rows = (grey[at : at + width] for at in range(0, len(grey), width))
+        return [list(accumulate((value < _DARK for value in row), initial=0)) for row in rows]
 
     def find(self, wanted: str) -> list[Span]:
         """Every place where ``wanted`` stands in whole words on one line, in the file's order."""
@@ -141,25 +178,25 @@ class PageText:
 
 
 def read_text(
-    document: Content, password: str | None, view: Callable[[int], View], *, first: int, last: int, most: int
+    document: Content, password: str | None, view: Callable[[int], View], *, first: int, last: int, most: int, drawn: bool = False
 ) -> Iterator[PageText]:
     """The text of the pages from ``first`` to ``last`` (from 1; 0: the last one), one by one, at most ``most`` of them.
 
-    ``view`` tells how a page is shown. What cannot be read, or not in time, is left out: whoever looks for something there does
-    not find it. Close the iterator to stop the reading.
+    ``drawn``: with what can be seen of them. ``view`` tells how a page is shown. What cannot be read, or not in time, is left
+    out: whoever looks for something there does not find it. Close the iterator to stop the reading.
     """
     with tempfile.TemporaryFile() as file:
         for chunk in document.chunks():
             file.write(chunk)
         file.flush()
-        for line in _run(file.fileno(), password or "", first, last, most):
+        for line in _run(file.fileno(), password or "", (first, last, most, int(drawn))):
             page = _parse(line, view)
             if page is not None:
                 yield page
 
 
-def _run(descriptor: int, password: str, first: int, last: int, most: int) -> Iterator[bytes]:
-    command = [sys.executable, "-I", str(Path(glyph_reader.__file__)), str(descriptor), str(first), str(last), str(most)]
+def _run(descriptor: int, password: str, wanted: tuple[int, int, int, int]) -> Iterator[bytes]:
+    command = [sys.executable, "-I", str(Path(glyph_reader.__file__)), str(descriptor), *map(str, wanted)]
     process = subprocess.Popen(  # noqa: S603 - our own program; what comes from outside are numbers
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, pass_fds=(descriptor,)
     )
@@ -191,14 +228,32 @@ def _parse(line: bytes, view: Callable[[int], View]) -> PageText | None:
         number, text, places = int(answer["page"]), str(answer["text"]), [float(value) for value in answer["places"]]
         if len(places) != 6 * len(text) or not all(abs(value) < _FARTHEST for value in places):
             return None
+        ink = _parse_ink(answer.get("ink"))
         shown = view(number)
-    except (ValueError, KeyError, TypeError, RecursionError, Rejected):  # Rejected: the file has no such page for us
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        RecursionError,
+        Rejected,
+    ):  # Rejected: the file has no such page for us
         return None
     glyphs = []
     for at, char in enumerate(text):
         x0, y0, x1, y1, x, y = places[6 * at : 6 * at + 6]
         glyphs.append(Glyph(char, shown.to_shown((x0, y0, x1, y1)), shown.point_shown(x, y)[1]))
-    return PageText(number, shown.size, glyphs)
+    return PageText(number, shown.size, glyphs, ink)
+
+
+def _parse_ink(answer: Any) -> Ink | None:
+    if answer is None:
+        return None
+    width, height, grey = int(answer[0]), int(answer[1]), base64.b64decode(answer[2], validate=True)
+    if width < 1 or height < 1 or width * height != len(grey):
+        raise ValueError("not as many pixels as it says")
+    return Ink(width, height, grey)
 
 
 def _fold(pieces: Sequence[str]) -> list[tuple[str, int]]:

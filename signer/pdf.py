@@ -26,7 +26,7 @@ from pki.certificates import Identity
 from signer.compose import Act, compose
 from signer.marks import draw, draw_nothing, place_marks
 from signer.options import PdfOptions
-from signer.pdf_check import check_output
+from signer.pdf_check import Ranges, check_output
 from signer.pdf_hole import Hole, HoleTooSmall, Revision
 from signer.pdf_place import Place, new_place, place_of_field
 from signer.pdf_update import (
@@ -133,20 +133,30 @@ def finish(prepared: Prepared, signed: Signed, stamp: Callable[[bytes], bytes] |
 
     Raises TimestampTooBig when the timestamp is bigger than was prepared for.
     """
-    timestamp = None if stamp is None else stamp(signed.value)
-    der = _cms(signed.identity, signed.attributes, signed.value, timestamp)
+    document = fill(prepared, signed, None if stamp is None else stamp(signed.value))
+    check(prepared, signed, document)
+    return document
+
+
+def fill(prepared: Prepared, signed: Signed, timestamp: bytes | None) -> Content:
+    """The same unchecked, for who goes on behind it and then checks all at once."""
+    der = build_cms(signed.identity, signed.attributes, signed.value, timestamp)
     try:
-        document = prepared.revision.fill(der)
+        return prepared.revision.fill(der)
     except HoleTooSmall as error:
         raise TimestampTooBig(len(timestamp or b"")) from error
+
+
+def check(prepared: Prepared, signed: Signed, document: Content, ranges: Ranges | None = None) -> None:
+    """As :func:`signer.pdf_check.check_output`, whose ``ranges`` these are."""
     check_output(
         document,
         prepared.revision.original,
         certificate=signed.identity.certificate,
         password=prepared.password,
         earlier=prepared.update.prev,
+        ranges=ranges,
     )
-    return document
 
 
 @functools.lru_cache(maxsize=256)
@@ -239,10 +249,10 @@ def _room(identity: Identity) -> int:
         longest = 64
     cms = cms_signer(identity.certificate)
     attributes = cms.build_attributes(content_type=ID_DATA, message_digest=bytes(cms.hash_algorithm.digest_size))
-    return len(_cms(identity, attributes, bytes(longest), None))
+    return len(build_cms(identity, attributes, bytes(longest), None))
 
 
-def _cms(identity: Identity, attributes: bytes, value: bytes, timestamp: bytes | None) -> bytes:
+def build_cms(identity: Identity, attributes: bytes, value: bytes, timestamp: bytes | None) -> bytes:
     """Detached SignedData with the signer's certificate and its issuers, the root left to whoever trusts it."""
     chain = [issuer for issuer in identity.chain if issuer.subject != issuer.issuer]
     certificates = encode_certificates([identity.certificate, *chain])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import chain
 
 from cryptography import x509
@@ -19,6 +20,10 @@ from signer.pdf_update import open_reader, reading, signature_fields
 _BYTE_RANGE = re.compile(rb"/ByteRange\s*\[\s*0\s+(\d+)\s+(\d+)\s+(\d+)\s*\]")
 
 
+Ranges = Sequence[tuple[int, int, int]]
+"""The last three numbers of ByteRanges."""
+
+
 def check_output(
     document: Content,
     original: Content,
@@ -26,16 +31,19 @@ def check_output(
     certificate: x509.Certificate,
     password: str | None,
     earlier: BoundedReader | None = None,
+    ranges: Ranges | None = None,
 ) -> None:
     """``document`` is ``original`` with one signature by ``certificate`` behind it, over everything but its own value.
 
-    ``earlier``: a reader of ``original``, where there is one: its cross-reference sections are not read again.
+    ``earlier``: a reader of ``original``, where there is one: its cross-reference sections are not read again. ``ranges``: what
+    :func:`read_byte_ranges` found in a document that goes on behind this one.
     Raises Malformed when a reader does not find the signature by way of the form (the file's own structure is too broken to
     carry one), ValueError for anything that only a mistake of ours, or of the token, can bring about.
     """
     if not document.startswith(original):
         raise ValueError("the document handed in is not a prefix of the signed one")
-    before, after, rest = read_byte_range(document, original, password, earlier)
+    ranges = read_byte_ranges(document, original, password, earlier) if ranges is None else ranges
+    before, after, rest = byte_range_up_to(document.size, ranges)
     brackets = document.read(before, before + 1) + document.read(after - 1, after)
     if after + rest != document.size or before <= original.size or brackets != b"<>":
         raise ValueError("the ByteRange does not cover everything but the hole")
@@ -46,15 +54,14 @@ def check_output(
     check_signed_data(content[: _der_length(content)], certificate=certificate, message_digest=digest.finalize())
 
 
-def read_byte_range(
-    document: Content, original: Content, password: str | None, earlier: BoundedReader | None = None
-) -> tuple[int, int, int]:
-    """The last three numbers of the ByteRange in the one signature of the new revision, found by way of the form.
+def read_byte_ranges(document: Content, original: Content, password: str | None, earlier: BoundedReader | None = None) -> Ranges:
+    """The ByteRanges of the signatures and timestamps behind ``original``, found by way of the form.
 
     The cross-reference table leads to the signature dictionary and its bytes are read as they stand: to have pyHanko parse
     the hexadecimal digits in it, one by one, would cost more than everything else.
     """
     reader, tail = open_reader(document, password, earlier), document.read(original.size, document.size)
+    ranges = []
     with reading():
         for _, _, field in signature_fields(reader.root):
             value = field.raw_get("/V") if "/V" in field else None
@@ -64,7 +71,15 @@ def read_byte_range(
                 found = _BYTE_RANGE.search(tail, start, tail.index(b"endobj", start))
                 if found is not None:
                     before, after, rest = map(int, found.groups())
-                    return before, after, rest
+                    ranges.append((before, after, rest))
+    return ranges
+
+
+def byte_range_up_to(end: int, ranges: Ranges) -> tuple[int, int, int]:
+    """The one that ends there. Raises Malformed when a reader found none."""
+    for before, after, rest in ranges:
+        if after + rest == end:
+            return before, after, rest
     raise Malformed("document", "this PDF is too broken to carry a signature that readers find: repair it and send it again")
 
 

@@ -73,7 +73,7 @@ class Permits:
         """
         _check_certificate(identity, at)
         asked = {"serial": identity.serial, "domain": identity.domain, "handle": identity.subscriber}
-        revoked, guarded = db.execute(_OWN if identity.domain == OWN_DOMAIN else _EXTERNAL, asked).one()
+        revoked, guarded = db.connection().execute(_OWN if identity.domain == OWN_DOMAIN else _EXTERNAL, asked).one()
         if revoked is not None:
             raise Conflict(f"signer: the certificate {identity.serial} was revoked or suspended at {revoked.isoformat()}")
         if permit.activation is None and (guarded is not None or self._is_listed(db, identity)):

@@ -5,6 +5,7 @@ Every rule gives a page and a box as the page is shown, in points from its lower
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -50,14 +51,18 @@ def at_name(layout: Layout, name: str, size: Size, page: int | None) -> Spot | N
     return None
 
 
-def leader_of(layout: Layout) -> SignedField | None:
-    """The leader's signature as it shows: the last one of ours, else the last that stands where a leader signs."""
+def leader_of(layout: Layout, near: Spot | None = None) -> SignedField | None:
+    """The leader's signature as it shows: the last one of ours, else the last that stands where a leader signs.
+
+    ``near``: where a leader of that name signs; of several on that page the nearest is meant.
+    """
     fields = layout.signatures
-    ours = [field for field in fields if field.name.startswith(_LEADER)]
-    if ours:
-        return ours[-1]
-    others = [field for field in fields if not field.name.startswith(_NOT_LEADERS) and not _in_head(layout, field)]
-    return others[-1] if others else None
+    leaders = [field for field in fields if field.name.startswith(_LEADER)]
+    leaders = leaders or [field for field in fields if not field.name.startswith(_NOT_LEADERS) and not _in_head(layout, field)]
+    if near is not None:
+        here = [field for field in leaders if field.page == near[0]]
+        leaders = sorted(here, key=lambda field: -_distance(field.box, near[1])) or leaders
+    return leaders[-1] if leaders else None
 
 
 def at_signature(rule: SignaturePlace, leader: Spot, size: Size) -> Spot:
@@ -97,8 +102,8 @@ def at_corner(layout: Layout, rule: CornerPlace, size: Size, page: int | None) -
 
 
 def at_free(layout: Layout, rule: FreePlace, size: Size, page: int | None) -> Spot | None:
-    """``FreePlace``: the place nearest to the window's top left corner where nothing is printed."""
-    text = layout.text(page or 1)
+    """``FreePlace``: the place nearest to the window's top left corner where nothing is printed, drawn or signed."""
+    text = layout.drawn(page or 1)
     width, height = text.size
     x0, y1 = rule.window[0] * width, (1 - rule.window[1]) * height
     across = int(((rule.window[2] - rule.window[0]) * width - size[0]) // _STEP)
@@ -108,7 +113,7 @@ def at_free(layout: Layout, rule: FreePlace, size: Size, page: int | None) -> Sp
     for i, j in tries:
         left, top = x0 + i * _STEP, y1 - j * _STEP
         box = left, top - size[1], left + size[0], top
-        if _first_hit(box, taken, _CLEAR) is None:
+        if _first_hit(box, taken, _CLEAR) is None and text.is_blank(box):
             return text.number, box
     return None
 
@@ -135,6 +140,11 @@ def _title_above(text: PageText, name: Span) -> Span | None:
         run for run in text.runs if run.box[0] <= centre <= run.box[2] and name.box[3] < run.box[1] < name.box[3] + _TITLE_WITHIN
     ]
     return min(above, key=lambda run: run.box[1], default=None)
+
+
+def _distance(one: Box, other: Box) -> float:
+    """Between the middles of two boxes."""
+    return math.hypot(one[0] + one[2] - other[0] - other[2], one[1] + one[3] - other[1] - other[3]) / 2
 
 
 def _in_head(layout: Layout, field: SignedField) -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
 import sqlalchemy as sa
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import IntegrityError
@@ -59,7 +60,10 @@ class Plan(BaseModel):
 def holds_until(token: Token) -> datetime:
     """Until when a timestamp proves what it covers: its certificate's end, or its algorithm's where that is earlier."""
     until = token.signer.not_valid_after_utc
-    key = token.signer.public_key()
+    try:
+        key = token.signer.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return until  # somebody else's, of a kind not known here: its certificate's end is all there is to go by
     weak = isinstance(key, rsa.RSAPublicKey) and not (token.pss and key.key_size >= _PSS_BITS)
     return min(until, _RSA_UNTIL) if weak else until
 
@@ -79,18 +83,18 @@ class ArchivePlan:
         self._margin = timedelta(days=config.signer.archive_margin_days)
         self._next_at: datetime | None = None
 
-    def due(self, token: Token) -> datetime:
-        """When a document whose newest timestamp is ``token`` needs the next one."""
-        return holds_until(token) - self._margin
+    def due(self, until: datetime) -> datetime:
+        """When a document needs its next timestamp whose newest proves something ``until`` then."""
+        return until - self._margin
 
-    def note(self, digest: str, token: Token, actor: Actor, *, predecessor: str | None = None) -> None:
-        """Plan for a document with this SHA-256 (hex) and this newest timestamp, which was made of ``predecessor``.
+    def note(self, digest: str, until: datetime, actor: Actor, *, predecessor: str | None = None) -> None:
+        """Plan for a document with this SHA-256 (hex), made of ``predecessor``, whose newest timestamp proves it ``until`` then.
 
         It stays with the client for which that was planned.
         """
-        at, due = self._now(), self.due(token)
+        at, due = self._now(), self.due(until)
         client = actor.name if predecessor is None else self._client_of(predecessor) or actor.name
-        row = {"digest": digest, "at": at, "client": client, "due": due, "until": holds_until(token), "successor": None}
+        row = {"digest": digest, "at": at, "client": client, "due": due, "until": until, "successor": None}
         told = entry(at=at, actor=actor, action="archive.plan", subject=digest, due=f"{due:%Y-%m-%d}")
         rows: list[Row] = [(_INSERT, row), told]
         self._database.insert(*rows)

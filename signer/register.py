@@ -20,7 +20,7 @@ from registry.agencies import VIETNAM
 from registry.models import Agency, Role, Subscriber, SubscriberKind
 from registry.registry import agency_with_code, granted_subscribers, subscriber_named
 from signer.gate_models import AgencySigningRule, DocumentNumber, NumberState
-from signer.numbers import Number, check_year, parse_symbol, series_of
+from signer.numbers import Number, check_year, parse_number, parse_symbol, series_of
 
 HELD_FOR: Final = timedelta(minutes=30)
 """How long a number waits for its signature; then anybody of the agency may have it."""
@@ -87,35 +87,45 @@ class Register:
             append(db, at=at, actor=actor, action="number.hold", subject=subject, series=series, person=person.handle)
             return row
 
-    def let_go(self, code: str, number: str, year: int, actor: Actor) -> None:
+    def let_go(self, code: str, text: str, year: int, actor: Actor, *, secret: bool = False) -> None:
         """Give back a number that was held and not used; raises Conflict when it is not held by this caller."""
-        at = self._now()
+        at, number = self._now(), parse_number(text)
         with self._database.write() as db:
             agency = agency_with_code(db, code)
+            series = series_of(number, one_series=has_one_series(db, agency.id), secret=secret)
             mine = (
-                DocumentNumber.agency_id == agency.id,
-                DocumentNumber.year == year,
-                DocumentNumber.text == number,
+                *_place(agency.id, series, year, number.number),
                 DocumentNumber.client == actor.name,
                 DocumentNumber.state == NumberState.HELD,
             )
             freed = sa.update(DocumentNumber).where(*mine).values(state=NumberState.FREE, held_until=None)
             if db.execute(freed.returning(DocumentNumber.id)).first() is None:
-                raise Conflict(f"number: {number[:80]!r} of {year} is not held by {actor.name}: nothing was given back")
-            append(db, at=at, actor=actor, action="number.let-go", subject=f"number/{agency.code}/{year}/{number}")
+                raise Conflict(f"number: {number.text} of {year} is not held by {actor.name}: nothing was given back")
+            append(
+                db, at=at, actor=actor, action="number.let-go", subject=f"number/{agency.code}/{year}/{number.text}", series=series
+            )
 
     def _next(self, db: Session, agency_id: int, series: str, day: date, at: datetime) -> int:
-        """One given back on the same day, so that numbers stay in the order of days; otherwise one after the highest."""
+        """The lowest that was given back on this day, so that numbers stay in the order of days; otherwise the one after the
+        highest that is used or held."""
         mine = (DocumentNumber.agency_id == agency_id, DocumentNumber.series == series, DocumentNumber.year == day.year)
         lapsed = sa.and_(DocumentNumber.state == NumberState.HELD, DocumentNumber.held_until < at)
+        open_again = sa.or_(DocumentNumber.state == NumberState.FREE, lapsed)
+        top = db.scalar(sa.select(sa.func.max(DocumentNumber.number)).where(*mine, sa.not_(open_again))) or 0
         today = datetime.combine(at.astimezone(VIETNAM).date(), datetime.min.time(), VIETNAM)
         again = sa.select(sa.func.min(DocumentNumber.number)).where(
-            *mine, DocumentNumber.at >= today, sa.or_(DocumentNumber.state == NumberState.FREE, lapsed)
+            *mine, open_again, DocumentNumber.at >= today, DocumentNumber.number < top
         )
-        found = db.scalar(again)
-        if found is not None:
-            return found
-        return (db.scalar(sa.select(sa.func.max(DocumentNumber.number)).where(*mine)) or 0) + 1
+        return db.scalar(again) or top + 1
+
+
+def _place(agency_id: int, series: str, year: int, number: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        DocumentNumber.agency_id == agency_id,
+        DocumentNumber.series == series,
+        DocumentNumber.year == year,
+        DocumentNumber.number == number,
+    )
 
 
 def check_day(issued_on: date | None, at: datetime) -> date:
@@ -157,14 +167,8 @@ def build_claim(db: Session, agency_id: int, number: Number, day: date, client: 
 
 def find_number(db: Session, claim: Claim) -> DocumentNumber | None:
     """The number's row, whatever its state."""
-    return db.scalar(
-        sa.select(DocumentNumber).where(
-            DocumentNumber.agency_id == claim.agency_id,
-            DocumentNumber.series == claim.series,
-            DocumentNumber.year == claim.year,
-            DocumentNumber.number == claim.number.number,
-        )
-    )
+    mine = _place(claim.agency_id, claim.series, claim.year, claim.number.number)
+    return db.scalar(sa.select(DocumentNumber).where(*mine))
 
 
 def why_taken(row: DocumentNumber | None, claim: Claim, at: datetime) -> str | None:
@@ -186,12 +190,10 @@ def use_number(db: Session, claim: Claim, signature_id: int, at: datetime) -> in
 
 def release_numbers(db: Session, signature_id: int, at: datetime) -> None:
     """Give back what a signature took that was given up: to its numberer where there was one, otherwise to anybody."""
-    held = sa.case((DocumentNumber.person_id.is_not(None), NumberState.HELD.value), else_=NumberState.FREE.value)
-    db.execute(
-        sa.update(DocumentNumber)
-        .where(DocumentNumber.signature_id == signature_id)
-        .values(state=held, held_until=at + HELD_FOR, signature_id=None)
-    )
+    mine, given = DocumentNumber.signature_id == signature_id, DocumentNumber.person_id.is_not(None)
+    held = {"state": NumberState.HELD, "held_until": at + HELD_FOR}
+    db.execute(sa.update(DocumentNumber).where(mine, given).values(**held, signature_id=None))
+    db.execute(sa.update(DocumentNumber).where(mine).values(state=NumberState.FREE, held_until=None, signature_id=None))
 
 
 def _take(

@@ -16,8 +16,8 @@ from hsm.keys import KeyStore
 from pki.certificates import Identity
 from pki.identities import Identities
 from signer import pdf, xml
-from signer.gallery import Gallery
 from signer.activation import KeptToken
+from signer.gallery import Gallery
 from signer.gates import Gates, Request
 from signer.levels import Levels, Reached, is_at_least
 from signer.options import PadesLevel, PdfOptions
@@ -141,10 +141,9 @@ class Signer:
         timestamp, fallen = self._levels.attempt("B-B", lambda: self._stamp(signed.value, actor))
         if timestamp is None:
             return pdf.finish(prepared, signed, None), fallen
-        document = pdf.finish(prepared, signed, lambda _: timestamp)
         if not is_at_least(level, "B-LT"):
-            return document, None
-        return self._levels.complete(prepared, document, identity=signed.identity, level=level, actor=actor)
+            return pdf.finish(prepared, signed, lambda _: timestamp), None
+        return self._levels.complete(prepared, signed, timestamp, level=level, actor=actor)
 
     def sign_xml(self, document: bytes, options: XmlOptions, actor: Actor, *, activation: str | None = None) -> bytes:
         """``document`` with one enveloped XAdES signature more; errors as for :meth:`sign_pdf`."""

@@ -7,19 +7,19 @@ beneath an annotation, a form field whose drawing is not its value.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
-from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, StreamObject
+from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, StreamObject
 
 from core.content import Content
-from core.errors import Malformed
 from signer.hygiene_findings import Finding, build_finding
 from signer.hygiene_walk import Number, Walk
 from signer.page_text import PageText
 from signer.pdf_place import Box, view_of
-from signer.pdf_update import entry, reading
+from signer.pdf_update import entry
 
 _HEADER: Final = re.compile(rb"(?<![0-9])([0-9]{1,10})[ \t\r\n]+([0-9]{1,5})[ \t\r\n]+obj\b")
 _PIECE: Final = 1 << 20
@@ -39,16 +39,19 @@ _SPARE: Final = {"/Catalog": "SPARE_CATALOG", "/Page": "SPARE_PAGE", "/Form": "S
 def find_shadows(document: Content, seen: Walk, texts: Sequence[PageText]) -> Iterator[Finding]:
     """Everything of that kind in a document that was walked through; ``texts``: of its pages, where they were read."""
     yield from _spare(seen)
-    with reading():
-        unlisted = list(_unlisted(document, seen))
-        replaced = list(_replaced(seen))
+    unlisted: list[Number] = []
+    replaced: list[Number] = []
+    with seen.looking():
+        unlisted += _unlisted(document, seen)
+    with seen.looking():
+        replaced += _replaced(seen)
     if unlisted:
         yield build_finding("UNLISTED_VERSION", tuple(f"{one} {other}" for one, other in unlisted))
     if replaced:
         yield build_finding("EARLIER_VERSION", tuple(f"{one} {other}" for one, other in replaced))
     for page in texts:
         if page.number <= len(seen.pages):
-            yield from _covered(seen.pages[page.number - 1], page)
+            yield from _covered(seen, seen.pages[page.number - 1], page)
     yield from _fields(seen)
 
 
@@ -105,12 +108,16 @@ def _streams_of_references(seen: Walk) -> Iterator[int]:
 
 
 def _replaced(seen: Walk) -> Iterator[Number]:
-    """Pages and drawings of which a later revision has another version."""
-    met: set[Number] = set()
-    for number, _ in _positions(seen):
-        if number in met and number in seen.kinds:
-            yield number
-        met.add(number)
+    """Contents of pages and drawings of which a later revision has another version."""
+    drawn = {number for number, kind in seen.kinds.items() if kind == "/Form"}
+    for page in seen.pages:
+        contents = page.raw_get("/Contents") if "/Contents" in page else None
+        parts = [contents] if isinstance(contents, IndirectObject) else []
+        whole = entry(page, "/Contents")
+        parts += whole.iterate() if isinstance(whole, ArrayObject) else []
+        drawn |= {(part.idnum, part.generation) for part in parts if isinstance(part, IndirectObject)}
+    times = Counter(number for number, _ in _positions(seen))
+    yield from sorted(number for number in drawn if times[number] > 1)
 
 
 def _headers(document: Content) -> Iterator[tuple[int, Number]]:
@@ -137,17 +144,13 @@ def _within_stream(document: Content, position: int, starts: Sequence[int]) -> b
     return closed < 0
 
 
-def _covered(page: DictionaryObject, text: PageText) -> Iterator[Finding]:
-    try:
-        with reading():
-            view = view_of(page)
-            boxes = list(_opaque_annotations(page))
-    except Malformed:
-        return
+def _covered(seen: Walk, page: DictionaryObject, text: PageText) -> Iterator[Finding]:
+    boxes: list[tuple[str, Box]] = []
+    with seen.looking():
+        view = view_of(page)
+        boxes += [(number, view.to_shown(box)) for number, box in _opaque_annotations(page)]
     for number, box in boxes:
-        shown = view.to_shown(box)
-        beneath = [run for run in text.runs if run.text.strip() and _share(run.box, shown) >= _COVERED]
-        if beneath:
+        if any(run.text.strip() and _share(run.box, box) >= _COVERED for run in text.runs):
             yield build_finding("COVERED_TEXT", (number,) if number else (), detail=f"trang/page {text.number}")
 
 
@@ -181,11 +184,8 @@ def _fields(seen: Walk) -> Iterator[Finding]:
     """Text fields that draw another text than their value, where both are plain letters."""
     different = []
     for page in seen.pages:
-        try:
-            with reading():
-                different += [number for number, field in _text_fields(page) if _shows_other(field)]
-        except Malformed:
-            continue
+        with seen.looking():
+            different += [number for number, field in _text_fields(page) if _shows_other(field)]
     if different:
         yield build_finding("FIELD_SHOWS_OTHER", tuple(different))
 

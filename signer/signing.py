@@ -119,7 +119,7 @@ class RecordedKeys:
             **what,
         }
         with self._database.write() as db:
-            record: int = db.execute(_INTEND, row).scalar_one()
+            record: int = db.connection().execute(_INTEND, row).scalar_one()
             self._permits.use(db, intent.permit, identity, record, digest=intent.digest, at=at)
             self._audit(db, actor, "signature.intend", identity.serial, id=record, **what, **intent.permit.facts)
         return record
@@ -143,5 +143,5 @@ class RecordedKeys:
 
 def _settle(db: Session, record: int, state: SignatureState, value: bytes | None) -> bool:
     """Compare-and-swap from intended to ``state``: false when somebody else has settled it."""
-    changed = db.execute(_SETTLE, {"record": record, "settled": state, "found": value})
+    changed = db.connection().execute(_SETTLE, {"record": record, "settled": state, "found": value})
     return changed.scalar_one_or_none() is not None

@@ -1,4 +1,4 @@
-"""``condau``'s commands on the registry, typed one after the other; no token is needed for them."""
+"""``condau``'s commands on the registry and on looks, typed one after the other; no token is needed for them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import cli
 from core.config import load_config
 from core.db import Database
 from migrations.schema import upgrade
+from tests.signer.letters import seal
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +70,17 @@ def test_the_profiles_in_force_are_listed_and_an_unsafe_one_is_named(capsys: pyt
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "mine.toml").write_text("version = 1\nusages = []\ndays = 9\nmax_days = 3\n")
     assert "profiles/mine.toml: days" in _type("list-profiles", capsys, code=1)
+
+
+def test_looks_and_pictures_are_kept_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own, png, kept = tmp_path / "copy.toml", tmp_path / "seal.png", tmp_path / "kept.png"
+    own.write_text(_type("look show copy", capsys).replace("{copy}; {agency};", "{copy}: {agency}"), encoding="utf-8")
+    png.write_bytes(seal())
+    _type("add-agency --code H44 --name B --locality X", capsys)
+    assert "version 1" in _type(f"look set H44 copy {own}", capsys)
+    assert _type("look show copy --agency H44", capsys) == own.read_text(encoding="utf-8")
+    assert _type("look list H44", capsys).startswith("copy\tversion 1")
+    assert "36 mm wide" in _type(f"look set-picture H44 seal {png} --width 36", capsys)
+    _type(f"look get-picture H44 seal {kept}", capsys)
+    assert kept.read_bytes() == png.read_bytes()
+    assert "width" in _type(f"look set-picture H44 seal {png} --width 360", capsys, code=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,38 +72,45 @@ class Office:
         return sorted(self.spool.iterdir()) if self.spool.exists() else []
 
 
-@pytest.fixture(scope="module")
-def furnished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template: str) -> tuple[str, SoftwareKeys]:
-    """The URL of a database with the house in it, and the house's keys: made once, copied for each test."""
-    url, keys = copy_database(request, tmp_path_factory.mktemp("furnished"), template), SoftwareKeys()
-    database = Database(url)
-    build_house(database, keys, Clock(datetime.now(UTC).replace(microsecond=0)))
-    with database.write() as db:
-        db.execute(sa.update(ApiClient).where(ApiClient.name == CLIENT.name).values(key_sha256=key_digest("a-key")))
-    database.close()
-    return url, keys
-
-
-def copy_database(request: pytest.FixtureRequest, folder: Path, url: str) -> str:
+@contextmanager
+def copied(request: pytest.FixtureRequest, folder: Path, url: str) -> Iterator[str]:
     """The URL of a copy of a database that nobody has open."""
     if request.config.getoption("--database") == "sqlite":
         shutil.copy(str(sa.make_url(url).database), folder / "condau.sqlite3")
-        return sqlite_url(folder / "condau.sqlite3")
+        yield sqlite_url(folder / "condau.sqlite3")
+        return
     cluster: Cluster = request.getfixturevalue("cluster")
-    return cluster.create_database(url)
+    copy = cluster.create_database(url)
+    yield copy
+    cluster.drop_database(copy)
+
+
+@pytest.fixture(scope="module")
+def furnished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template: str
+) -> Iterator[tuple[str, SoftwareKeys]]:
+    """The URL of a database with the house in it, and the house's keys: made once, copied for each test."""
+    with copied(request, tmp_path_factory.mktemp("furnished"), template) as url:
+        keys, database = SoftwareKeys(), Database(url)
+        build_house(database, keys, Clock(datetime.now(UTC).replace(microsecond=0)))
+        with database.write() as db:
+            db.execute(sa.update(ApiClient).where(ApiClient.name == CLIENT.name).values(key_sha256=key_digest("a-key")))
+        database.close()
+        yield url, keys
 
 
 @pytest.fixture
 def office(request: pytest.FixtureRequest, furnished: tuple[str, SoftwareKeys], clock: Clock, tmp_path: Path) -> Iterator[Office]:
     """An office whose worker does not sleep."""
-    url, keys = furnished
-    database = Database(copy_database(request, tmp_path, url))
-    ca = CertificateAuthority(database=database, keys=keys, now=clock, config=Config(home=Path()))
-    tsa = TimestampAuthority(database=database, keys=keys, now=clock, config=TsaConfig())
-    house = House(database, keys, clock, ca, tsa)
-    house.signer = house.signer_with(tsa.stamp)
-    yield _office(house, clock, tmp_path)
-    database.close()
+    source, keys = furnished
+    with copied(request, tmp_path, source) as url:
+        database = Database(url)
+        ca = CertificateAuthority(database=database, keys=keys, now=clock, config=Config(home=Path()))
+        tsa = TimestampAuthority(database=database, keys=keys, now=clock, config=TsaConfig())
+        house = House(database, keys, clock, ca, tsa)
+        house.signer = house.signer_with(tsa.stamp)
+        yield _office(house, clock, tmp_path)
+        database.close()
 
 
 def _office(house: House, clock: Clock, tmp_path: Path) -> Office:

@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from PIL import Image
@@ -75,7 +76,7 @@ class Desk(Office):
 
     house: House
 
-    def sign(self, document: bytes, *, activation: str | None = None, actor: Actor = CLIENT, **options: object) -> bytes:
+    def sign(self, document: bytes, *, activation: str | None = None, actor: Actor = CLIENT, **options: Any) -> bytes:
         """Sign at B-B, as ``options`` say; an official profile with a picture, at a place of its own."""
         profile = options.get("profile", "plain")
         places = {} if profile == "plain" else {"rectangle": "300,100,420,220"}
@@ -86,7 +87,7 @@ class Desk(Office):
         signed = self.house.signer.sign_pdf(Content.of(document), wanted, actor, image, activation=activation)
         return signed.read(0, signed.size)
 
-    def approved(self, signer: str = OFFICER, **options: object) -> bytes:
+    def approved(self, signer: str = OFFICER, **options: Any) -> bytes:
         """A document its leader signed."""
         return self.sign(make_pdf(), signer=signer, **options)
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from audit.log import Actor, AuditEntry
 from core.db import Database
@@ -154,14 +155,15 @@ def test_an_activation_is_for_its_key_client_time_and_documents(office: Office) 
     token = office.token()
     assert find(office, token).person == CLERK
     listed = office.token(scope=Scope(digests=("cd" * 32, DIGEST)))
-    for call in (
-        lambda: find(office, "guess"),
-        lambda: find(office, token, key=OFFICER),
-        lambda: find(office, token, client="another"),
-        lambda: find(office, listed, digest="ef" * 32),
-    ):
+    wrong: list[tuple[str, dict[str, str]]] = [
+        ("guess", {}),
+        (token, {"key": OFFICER}),
+        (token, {"client": "another"}),
+        (listed, {"digest": "ef" * 32}),
+    ]
+    for shown, other in wrong:
         with pytest.raises(Refused):
-            call()
+            find(office, shown, **other)
     office.clock.move(minutes=5)
     with pytest.raises(Refused, match="ended"):
         find(office, token)
@@ -260,3 +262,20 @@ def test_the_configuration_may_ask_for_every_seals_activation(office: Office) ->
         assert not needs_activation(db, officer, ActivationConfig(required=("agency", OUTSIDER)))
         assert needs_activation(db, outsider, ActivationConfig(required=(OUTSIDER,)))
         assert needs_activation(db, officer, ActivationConfig(required=("*",)))
+
+
+def test_an_unknown_person_costs_as_much_as_a_known_one(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work of the hash is done, and its comparison is the library's, in constant time."""
+    judged: list[str] = []
+    known = Argon2id.verify_phc_encoded
+
+    def verify(pin: bytes, phc: str) -> None:
+        judged.append(phc)
+        known(pin, phc)
+
+    monkeypatch.setattr(Argon2id, "verify_phc_encoded", staticmethod(verify))
+    for person in (CLERK, "nobody", OUTSIDER):
+        with pytest.raises(Forbidden):
+            activate(office, Proof("wrong-pin", None), person)
+    assert len(judged) == 3
+    assert all(phc.startswith("$argon2id$") for phc in judged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,8 +15,8 @@ from core.errors import Conflict, Refused, Unavailable
 from core.settings import HygieneConfig, SignerConfig
 from pki.models import Certificate
 from registry.registry import agency_with_code, subscriber_named
-from signer.gate_models import ActivationUse, AgencySigningRule, DocumentNumber, SigningAuthorisation
-from signer.gates import RULES
+from signer.gate_models import Activation, ActivationUse, AgencySigningRule, DocumentNumber, SigningAuthorisation
+from signer.gates import RULES, Request
 from signer.models import Signature
 from signer.options import PdfOptions
 from signer.signing import Intent
@@ -27,7 +28,7 @@ from tests.signer.pdfs import make_pdf
 from tests.signer.test_hygiene import build
 from tests.software_keys import SoftwareKeys
 
-ISSUE = {"profile": "agency-issue", "signer": SEAL}
+ISSUE: dict[str, Any] = {"profile": "agency-issue", "signer": SEAL}
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
     return build_desk(database, keys, clock)
 
 
-def refusal(desk: Desk, document: bytes, **options: object) -> list[tuple[str, str]]:
+def refusal(desk: Desk, document: bytes, **options: Any) -> list[tuple[str, str]]:
     """The violations of an act that is refused; no key may have been used for it."""
     with desk.database.read() as db:
         before = db.scalar(sa.select(sa.func.count(Signature.id)))
@@ -46,7 +47,7 @@ def refusal(desk: Desk, document: bytes, **options: object) -> list[tuple[str, s
     return [(one.field, one.message) for one in caught.value.violations]
 
 
-def issue(desk: Desk, document: bytes, number: str, **options: object) -> bytes:
+def issue(desk: Desk, document: bytes, number: str, **options: Any) -> bytes:
     return desk.sign(document, number=number, activation=desk.token(), **{**ISSUE, **options})
 
 
@@ -161,7 +162,7 @@ def test_an_agency_may_decide_that_one_person_does_several(desk: Desk, days: int
 
 def test_an_annex_names_a_number_that_was_issued(desk: Desk) -> None:
     number = desk.number()
-    annex = {"profile": "appendix", "signer": SEAL, "number": number}
+    annex: dict[str, Any] = {"profile": "appendix", "signer": SEAL, "number": number}
     before = refusal(desk, make_pdf(), activation=desk.token(), **annex)
     issue(desk, desk.approved(), number)
     signed = desk.sign(make_pdf(), activation=desk.token(), **annex)
@@ -221,6 +222,40 @@ def test_what_a_given_up_signature_took_is_given_back(desk: Desk, monkeypatch: p
     desk.sign(document, number=number, activation=token, **ISSUE)
     with desk.database.read() as db:
         assert db.scalar(sa.select(sa.func.count()).select_from(ActivationUse)) == 1
+
+
+def test_what_a_crash_left_taken_is_given_back_by_reconcile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Crash(BaseException):
+        """The process dies."""
+
+    def die(_label: str) -> None:
+        raise Crash
+
+    number, token, document = desk.number(), desk.token(), desk.approved()
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.house.keys, "key", die)
+        with pytest.raises(Crash):
+            desk.sign(document, number=number, activation=token, **ISSUE)
+    assert [name for name, _ in refusal(desk, document, number=number, activation=token, **ISSUE)] == ["activation", "number"]
+    desk.clock.move(minutes=3)
+    assert desk.house.signer.reconcile(desk.clock() - timedelta(minutes=2)) == 1
+    desk.sign(document, number=number, activation=token, **ISSUE)
+
+
+def test_a_permit_that_takes_the_key_twice_is_used_up_once(desk: Desk) -> None:
+    """A hole that was too small: the second signature takes over what the first had."""
+    signer, number = desk.house.signer, desk.number()
+    identity = desk.house.identity(SEAL)
+    wanted = Request(
+        "agency-issue", identity, CLIENT, "00" * 32, Content.of(desk.approved()), number=number, activation=desk.token()
+    )
+    intent = Intent(identity, CLIENT, "pdf", "B-B", "00" * 32, desk.house.gates().check(wanted))
+    for _ in range(2):
+        signer._keys.sign(b"data", intent)
+    with desk.database.read() as db:
+        last = db.scalar(sa.select(sa.func.max(Signature.id)))
+        assert db.scalars(sa.select(DocumentNumber.signature_id)).all() == [last]
+        assert db.execute(sa.select(ActivationUse.signature_id, Activation.used).join(Activation)).all() == [(last, 1)]
 
 
 def test_the_number_of_a_document_that_never_came_out_is_given_back(desk: Desk) -> None:

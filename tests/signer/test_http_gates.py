@@ -60,7 +60,7 @@ def build_ask(office: Office) -> Ask:
     app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=database), body_limit=1_000_000)])
     problems.install(app)
     approvals = Approvals(database=database, now=now, config=ApprovalsConfig(activation=(SEAL,)), acts=office.holders.acts())
-    holding = {"holders": office.holders, "approvals": approvals}
+    holding: dict[str, Any] = {"holders": office.holders, "approvals": approvals}
     authorisations = Authorisations(database=database, now=now)
     holder = "/v1/subscribers/{handle}/activation-holders"
     for path, resource in (

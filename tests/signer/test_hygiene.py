@@ -10,6 +10,7 @@ import pytest
 from core.content import Content
 from core.errors import Malformed, Rejected
 from core.settings import HygieneConfig
+from signer import hygiene
 from signer.hygiene import HygieneReport, scan
 from tests.signer.pdfs import make_pdf
 
@@ -136,3 +137,16 @@ def test_hostile_files_end_in_a_report_or_a_type_and_soon(document: bytes) -> No
     with contextlib.suppress(Malformed, Rejected):
         look(document)
     assert time.process_time() - began < 10
+
+
+def test_what_cannot_be_looked_at_is_told_and_refused_for_official_documents() -> None:
+    report = look(build(page=b"/X 6 0 R", more={6: b"<</Broken"}))
+    assert [finding.code for finding in report.refused(HygieneConfig())] == ["NOT_ALL_SEEN"]
+    assert not report.complete
+
+
+def test_a_document_whose_text_nobody_can_read_is_not_taken_for_one_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hygiene, "read_text", lambda *_, **__: iter(()))
+    report = look(build())
+    assert report.text_seen == "unreadable"
+    assert [finding.code for finding in report.refused(HygieneConfig())] == ["TEXT_UNREADABLE"]

@@ -66,6 +66,9 @@ def speak(line: object) -> Callable[..., object]:
         {"page": 1, "text": "A", "places": [1, 2, 3, 4, 5, 1e300]},
         {"page": 99, "text": "A", "places": [1, 2, 3, 4, 5, 6]},
         {"text": "A"},
+        {"page": 1, "text": "A", "places": [1, 2, 3, 4, 5, 6], "ink": [3, 3, "AAAA"]},
+        {"page": 1, "text": "A", "places": [1, 2, 3, 4, 5, 6], "ink": [1]},
+        ["page"],
         {"page": None, "text": "", "places": []},
     ],
 )
@@ -76,7 +79,7 @@ def test_a_reader_that_was_taken_over_can_say_nothing_harmful(line: object, monk
 
 TAKEN_OVER = """
 import runpy, sys, types
-script, target, sys.argv = sys.argv[1], sys.argv[2], ["reader", "0", "0", "1", "9"]
+script, target, sys.argv = sys.argv[1], sys.argv[2], ["reader", "0", "0", "1", "9", "0"]
 def take_over(file, password):
     for name, harm in (("write", lambda: open(target, "wb", buffering=0).write(b"1")), ("hoard", lambda: bytearray(3 << 30))):
         try:

@@ -117,6 +117,26 @@ def test_the_mark_of_arrival_keeps_clear_of_what_is_printed(studio: House, tmp_p
         assert said in read
 
 
+@pytest.mark.parametrize("rotate", [0, 90])
+def test_the_mark_of_arrival_keeps_clear_of_what_is_on_a_scan(studio: House, rotate: int) -> None:
+    """A page that is one dark picture but for a strip at its foot, without a letter of text."""
+    document = write_pdf([[]]) if rotate == 0 else turned(write_pdf([[]]), rotate)
+    [strip] = marks(studio, blackened(document, rotate), profile="incoming", signer=SEAL, number="321")
+    assert strip.box[3] < 150
+    [top] = marks(studio, document, profile="incoming", signer=SEAL, number="321")
+    assert top.box[3] > 700
+
+
+def blackened(document: bytes, rotate: int) -> bytes:
+    """All of page 1 black from 150 points above its lower edge, as it is shown."""
+    update = open_update(Content.of(document), None)
+    page = update.root["/Pages"]["/Kids"][0]
+    dark = b"0 g 0 150 595 692 re f" if rotate == 0 else b"0 g 0 30 712 595 re f"
+    page["/Contents"] = generic.ArrayObject([update.add_object(generic.StreamObject(stream_data=dark))])
+    update.update_container(page)
+    return document + bytes(update.revision())
+
+
 def test_a_full_page_asks_for_a_rectangle(studio: House) -> None:
     full: list[Line] = [("regular", 13, 30.0, 20.0 + 20 * at, "chữ kín cả trang, " * 5) for at in range(41)]
     with pytest.raises(Rejected) as refused:
@@ -151,3 +171,24 @@ def test_the_qr_code_leads_to_the_verification_page(studio: House, tmp_path: Pat
         for column, cell in enumerate(cells):
             spot = int(left + (column + 0.5) * step), int(bottom - side + (row + 0.5) * step)
             assert (image.getpixel(spot) == 0) == bool(cell), (row, column)
+
+
+def test_the_seal_goes_to_the_leader_who_is_named_where_several_signed(studio: House) -> None:
+    lines = [line for line in letter() if line[4] != "- Lưu: VT."]
+    joint = write_pdf([[*lines, ("bold", 13, 100, 400, "Lê Thị Khác")]])
+    both = person(studio, person(studio, joint), printed_name="Lê Thị Khác")
+    seals = [
+        marks(studio, both, profile="agency-issue", signer=SEAL, **({"printed_name": name} if name else {}))[0].box
+        for name in (LEADER, "Lê Thị Khác", None)
+    ]
+    assert seals[0][2] > 300 > seals[1][2]
+    assert seals[2] == seals[1]  # the last one who signed
+
+
+def test_a_seal_without_a_leader_s_signature_asks_for_a_name_or_a_place(studio: House, letter_pdf: bytes) -> None:
+    with pytest.raises(Rejected, match="printed_name") as refused:
+        marks(studio, letter_pdf, profile="agency-issue", signer=SEAL)
+    assert refused.value.violations[0].field == "rectangle"
+    [named] = marks(studio, letter_pdf, profile="agency-issue", signer=SEAL, printed_name=LEADER)
+    [placed] = marks(studio, letter_pdf, profile="agency-issue", signer=SEAL, rectangle="100,100,300,300")
+    assert named.box[2] > 300 > placed.box[2]

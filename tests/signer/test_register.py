@@ -91,13 +91,27 @@ def test_a_held_number_lapses_and_is_given_out_again_the_same_day(register: Regi
     assert hold(register, actor=OTHER) == "01/QĐ-UBND"
 
 
-def test_one_given_back_on_another_day_stays_a_gap(register: Register, clock: Clock) -> None:
+def test_one_given_back_on_another_day_stays_a_gap(register: Register, database: Database, clock: Clock) -> None:
     clock.move(days=-3)
     hold(register)
-    hold(register)
+    use(database, hold(register), clock())
     register.let_go(CODE, "01/QĐ-UBND", 2026, DMS)
     clock.move(days=1)
     assert hold(register) == "03/QĐ-UBND"
+
+
+def test_one_far_ahead_that_was_a_mistake_is_not_the_next(register: Register) -> None:
+    hold(register)
+    hold(register, number=500)
+    register.let_go(CODE, "500/QĐ-UBND", 2026, DMS)
+    assert hold(register) == "02/QĐ-UBND"
+
+
+def test_a_secret_number_is_given_back_in_its_own_series(register: Register) -> None:
+    hold(register)
+    hold(register, secret=True)
+    register.let_go(CODE, "01/QĐ-UBND", 2026, DMS, secret=True)
+    assert [hold(register), hold(register, secret=True)] == ["02/QĐ-UBND", "01/QĐ-UBND"]
 
 
 def test_only_the_holder_lets_go(register: Register) -> None:

@@ -12,6 +12,7 @@ from signer.hygiene import scan
 from signer.secrecy import Mark, Piece, find_marks, find_marks_in_metadata, parse_secrecy, read_mark
 from tests.signer.letters import Form, Line, letter, write_pdf
 from tests.signer.pdfs import make_pdf
+from tests.signer.test_hygiene import build
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,22 @@ def test_a_mark_on_a_page_is_found(form: Form) -> None:
 def test_at_the_top_of_a_later_page_too_and_words_are_no_marks() -> None:
     report = scan(Content.of(write_pdf([[*letter(), *WORDS], letter(), [("bold", 13, 70, 790, "MẬT")]])))
     assert [(mark.text, mark.where) for mark in report.secrecy] == [("MẬT", "trang/page 3")]
+
+
+def utf16(text: str) -> bytes:
+    return b"<" + ("\ufeff" + text).encode("utf-16-be").hex().encode() + b">"
+
+
+def test_in_annotations_fields_and_xmp_too() -> None:
+    packet = "<x><rdf:li xml:lang='vi'>TUYỆT MẬT</rdf:li><rdf:li>bảo mật</rdf:li></x>".encode()
+    stream = b"<</Type/Metadata/Length %d>>stream\n%b\nendstream" % (len(packet), packet)
+    page = b"/Annots[<</Subtype/FreeText/Contents %b>><</Subtype/Widget/FT/Tx/V %b>>]" % (utf16("TỐI MẬT"), utf16("MẬT"))
+    report = scan(Content.of(build(catalog=b"/Metadata 6 0 R", page=page, more={6: stream})))
+    assert {(mark.text, mark.where) for mark in report.secrecy} == {
+        ("TỐI MẬT", "trang/page 1"),
+        ("MẬT", "trang/page 1"),
+        ("TUYỆT MẬT", "xmp"),
+    }
 
 
 def test_where_there_is_no_text_that_is_said() -> None:

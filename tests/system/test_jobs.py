@@ -13,6 +13,7 @@ import pytest
 
 from tests.service import Service
 from tests.system.conftest import Instances
+from tests.system.digest_batch import DigestBatch
 
 OFFICERS = 24
 
@@ -42,24 +43,27 @@ def _progress(service: Service, job: object) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_a_job_survives_kill_9_of_every_worker_and_does_each_row_once(service: Service) -> None:
+def test_a_job_and_a_batch_survive_kill_9_of_every_worker_and_do_each_row_once(service: Service) -> None:
     lines = ["subscriber,profile,reference"]
     for number in range(OFFICERS):
         body = {"handle": f"cb-{number}", "kind": "officer", "common_name": f"Cán bộ {number}", "agency": "000.00.00.X00"}
         _post(service, "/v1/subscribers", json.dumps(body).encode(), "application/json", 201)
         lines.append(f"cb-{number},officer,1/PYC")
     job = _post(service, "/v1/jobs/enrolments?execute=true", "\n".join(lines).encode(), "text/csv", 201)["id"]
+    batch = DigestBatch(service, 200, "two-hundred")
     _wait(service, job, at_least=4)
     service.kill()
     service.start()
     before = _progress(service, job)
     assert before["done"] < OFFICERS
+    assert batch.done < 200
     _wait(service, job, at_least=OFFICERS)
     after = _progress(service, job)
     assert (after["done"], after["failed"], after["refused"]) == (OFFICERS, 0, 0)
     for number in range(OFFICERS):
         page = service.request("GET", f"/v1/certificates?subscriber=cb-{number}&state=issued", key="admin")
         assert len(json.loads(page.body)["certificates"]) == 1, f"cb-{number}"
+    batch.check_end()
 
 
 def _wait(service: Service, job: object, *, at_least: int) -> None:

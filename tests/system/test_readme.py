@@ -27,4 +27,5 @@ def test_the_readme_commands_do_what_it_says(service: Service, tmp_path: Path) -
     assert "out/device.pem: OK" in said
     assert said.index("out/device.pem: good") < said.index("out/device.pem: revoked") < said.index("Key Compromise")
     assert "Signature is Valid." in run("pdfsig", "-nocert", tmp_path / "out" / "signed.pdf").stdout
+    assert "Signature Field Name: Person1" in run("pdfsig", "-nocert", tmp_path / "out" / "approved.pdf").stdout
     assert "SignatureTimeStamp" in (tmp_path / "out" / "signed.xml").read_text(encoding="utf-8")
