@@ -27,7 +27,7 @@ def sign(key: SigningKey, data: bytes, hash_algorithm: hashes.HashAlgorithm, *, 
     PSS is with MGF1 over the same hash and a salt as long as it (RFC 4056, 3); ``pss`` says nothing to other kinds of key.
     """
     if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(data, _rsa_padding(hash_algorithm, pss=pss), hash_algorithm)
+        return key.sign(data, rsa_padding_for(hash_algorithm, pss=pss), hash_algorithm)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(hash_algorithm))
     return key.sign(data)
@@ -37,22 +37,22 @@ def sign(key: SigningKey, data: bytes, hash_algorithm: hashes.HashAlgorithm, *, 
 class BatchKey(Protocol):
     """A key to which several messages at once cost less than one after the other."""
 
-    def sign_all(self, messages: Sequence[bytes], algorithm: hashes.HashAlgorithm) -> list[bytes]:
-        """The signature over each."""
+    def sign_all(self, messages: Sequence[bytes], algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> list[bytes]:
+        """The signature over each; ``pss`` as for :func:`sign`."""
         ...
 
 
-def sign_all(key: SigningKey, messages: Sequence[bytes], hash_algorithm: hashes.HashAlgorithm) -> list[bytes]:
+def sign_all(key: SigningKey, messages: Sequence[bytes], hash_algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> list[bytes]:
     """What :func:`sign` makes of each of ``messages``."""
     if isinstance(key, BatchKey):
-        return key.sign_all(messages, hash_algorithm)
-    return [sign(key, message, hash_algorithm) for message in messages]
+        return key.sign_all(messages, hash_algorithm, pss=pss)
+    return [sign(key, message, hash_algorithm, pss=pss) for message in messages]
 
 
 def verify(key: object, signature: bytes, data: bytes, hash_algorithm: hashes.HashAlgorithm, *, pss: bool = False) -> None:
     """Raises InvalidSignature unless ``signature`` is what :func:`sign` makes of ``data`` with the private half of ``key``."""
     if isinstance(key, rsa.RSAPublicKey):
-        key.verify(signature, data, _rsa_padding(hash_algorithm, pss=pss), hash_algorithm)
+        key.verify(signature, data, rsa_padding_for(hash_algorithm, pss=pss), hash_algorithm)
     elif isinstance(key, ec.EllipticCurvePublicKey):
         key.verify(signature, data, ec.ECDSA(hash_algorithm))
     elif isinstance(key, ed25519.Ed25519PublicKey):
@@ -61,5 +61,6 @@ def verify(key: object, signature: bytes, data: bytes, hash_algorithm: hashes.Ha
         raise InvalidSignature(f"a {type(key).__name__} signs nothing here")
 
 
-def _rsa_padding(hash_algorithm: hashes.HashAlgorithm, *, pss: bool) -> padding.AsymmetricPadding:
+def rsa_padding_for(hash_algorithm: hashes.HashAlgorithm, *, pss: bool) -> padding.AsymmetricPadding:
+    """How :func:`sign` pads for an RSA key."""
     return padding.PSS(padding.MGF1(hash_algorithm), hash_algorithm.digest_size) if pss else padding.PKCS1v15()

@@ -18,6 +18,7 @@ from cryptography.utils import Buffer
 from pkcs11 import Mechanism
 
 from core.errors import Rejected
+from core.signatures import rsa_padding_for
 from hsm.keys import PrivateKey
 from hsm.mechanisms import Choice, HashChoice, ecdsa_choices, ecdsa_choices_of_all, rsa_choices
 
@@ -86,6 +87,11 @@ class TokenRSAKey(_InToken, rsa.RSAPrivateKey):
         """The signature over ``data`` (the message, or its digest with Prehashed)."""
         return self._token.sign(self.name, rsa_choices(bytes(data), padding, algorithm, self.key_size))
 
+    def sign_all(self, messages: Sequence[bytes], algorithm: HashAlgorithm, *, pss: bool = False) -> list[bytes]:
+        """What :meth:`sign` makes of each message, by PKCS#1 v1.5 or PSS; the way to the token is gone once."""
+        padding, size = rsa_padding_for(algorithm, pss=pss), self.key_size
+        return self._token.sign_all(self.name, [rsa_choices(one, padding, algorithm, size) for one in messages])
+
 
 class TokenECKey(_InToken, ec.EllipticCurvePrivateKey):
     """An EC key that signs in its token (ECDSA)."""
@@ -112,7 +118,7 @@ class TokenECKey(_InToken, ec.EllipticCurvePrivateKey):
             raise Rejected("key", "an EC key in a token signs with randomised ECDSA only")
         return _to_der(self._token.sign(self.name, ecdsa_choices(bytes(data), signature_algorithm.algorithm, self.key_size)))
 
-    def sign_all(self, messages: Sequence[bytes], algorithm: HashAlgorithm) -> list[bytes]:
+    def sign_all(self, messages: Sequence[bytes], algorithm: HashAlgorithm, *, pss: bool = False) -> list[bytes]:  # noqa: ARG002 - says nothing to an EC key
         """What :meth:`sign` makes of each message; the way to the token, a fifth of a P-256 signature's cost, is gone once."""
         return [_to_der(raw) for raw in self._token.sign_all(self.name, ecdsa_choices_of_all(messages, algorithm, self.key_size))]
 

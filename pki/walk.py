@@ -134,7 +134,7 @@ def _read(db: Session, plan: Walk, streams: Streams | None, after: Place | None,
     each = max(2, 2 * most // len(streams.values))
     places: list[Place] = []
     barriers: list[Place] = []
-    for stream in _side_by_side(db, plan, streams, _step(plan, after, each)):
+    for stream in _side_by_side(db, plan, streams, after, each):
         places += stream
         if len(stream) == each:
             barriers.append(stream[-1])
@@ -158,17 +158,33 @@ def _step(plan: Walk, after: Place | None, most: int) -> sa.Select[Any]:
     return earliest.where(beyond)
 
 
-def _side_by_side(db: Session, plan: Walk, streams: Streams, step: sa.Select[Any]) -> Iterator[list[Place]]:
+def _side_by_side(db: Session, plan: Walk, streams: Streams, after: Place | None, most: int) -> Iterator[list[Place]]:
     """The step taken in every stream, by one statement: for each a list, as JSON."""
     values = _listed(db, list(streams.values), streams.column.type)
-    here = step.where(streams.column == values.c.value, *streams.inside).correlate(values).subquery()
-    if db.get_bind().dialect.name == "postgresql":
-        listed = sa.func.json_agg(sa.func.json_build_array(*here.c))
+    if db.get_bind().dialect.name == "postgresql" and not plan.by_end:
+        here = _newest_of(streams.column, values.c.value, after, most)
     else:
-        listed = sa.func.json_group_array(sa.func.json_array(*here.c))
+        here = _step(plan, after, most).where(streams.column == values.c.value)
+    each = here.where(*streams.inside).correlate(values).subquery()
+    if db.get_bind().dialect.name == "postgresql":
+        listed = sa.func.json_agg(sa.func.json_build_array(*each.c))
+    else:
+        listed = sa.func.json_group_array(sa.func.json_array(*each.c))
     for (text,) in db.execute(sa.select(sa.cast(sa.select(listed).scalar_subquery(), sa.Text)).select_from(values)):
         stream = json.loads(text or "[]")
         yield [(_moment(place[0]), place[1]) if plan.by_end else (place[0],) for place in stream]
+
+
+def _newest_of(column: InstrumentedAttribute[Any], value: Any, after: Place | None, most: int) -> sa.Select[Any]:
+    """The newest certificates with ``value`` in ``column``, said so that PostgreSQL can find them along no other index.
+
+    Of a value that it learns later it takes the average to be true, and of a rare one it would look for a few among all: the
+    newest first, of whatever value. Bounds in the place of "equal" leave it but the index over the column and the identifier.
+    """
+    newest = sa.select(Certificate.id).order_by(column.desc(), Certificate.id.desc()).limit(most).where(column >= value)
+    if after is None:
+        return newest.where(column <= value)
+    return newest.where(sa.tuple_(column, Certificate.id) < sa.tuple_(value, after[-1], types=[column.type, Record]))
 
 
 def _moment(text: str) -> datetime:

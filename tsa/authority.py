@@ -21,7 +21,7 @@ from core.db import Database, Row
 from core.errors import ClockUntrusted, Unavailable
 from core.metrics import Metrics
 from core.settings import TsaConfig
-from core.signatures import sign
+from core.signatures import sign_all
 from hsm.keys import KeyStore
 from pki.certificates import format_serial
 from tsa.models import Timestamp
@@ -38,6 +38,8 @@ _TURN: Final = 10.0
 """Seconds a batch waits for its turn at the HSM."""
 _LEAD: Final = 10
 """A genTime may lie this part of the stated accuracy before its signature is begun."""
+_GROUP: Final = 8
+"""Signatures asked of the HSM in one go: few enough that the last one's genTime is milliseconds old."""
 _T = TypeVar("_T")
 
 
@@ -128,7 +130,8 @@ class TimestampAuthority:
         return self.units.signers(self.units.choose(None, None), self._now())
 
     def _stamp(self, query: Query, actor: Actor) -> bytes:
-        made = _finish(*self._sign(self._draft(query, None)), actor)
+        ((draft, signature),) = self._sign([self._draft(query, None)])
+        made = _finish(draft, signature, actor)
         self._database.insert(*made.rows)
         return made.timestamp
 
@@ -142,36 +145,54 @@ class TimestampAuthority:
                 one if isinstance(one, Refusal) else _guarded(partial(self._draft, one, ask.unit), ask.actor)
                 for one, ask in zip(parsed, asked, strict=True)
             ]
-            return [
-                one if isinstance(one, Refusal) else _guarded(partial(self._sign, one), ask.actor)
-                for one, ask in zip(drafts, asked, strict=True)
-            ]
+            return self._sign_groups(drafts, asked)
         finally:
             self._signing.release()
 
-    def _draft(self, query: Query, unit: str | None) -> _Draft:
-        """What is to be signed of this moment."""
+    def _sign_groups(self, drafts: Sequence[_Draft | Refusal], asked: Sequence[Ask]) -> list[tuple[_Draft, bytes] | Refusal]:
+        """Each draft signed, in groups of one key: where the HSM fails, a group is refused whole."""
+        by_key: dict[str, list[int]] = {}
+        for number, draft in enumerate(drafts):
+            if isinstance(draft, _Draft):
+                by_key.setdefault(draft.key.identity.key_label, []).append(number)
+        signed: list[tuple[_Draft, bytes] | Refusal] = [one if isinstance(one, Refusal) else (one, b"") for one in drafts]
+        for numbers in by_key.values():
+            for start in range(0, len(numbers), _GROUP):
+                group = numbers[start : start + _GROUP]
+                try:
+                    made = self._sign([one for number in group if isinstance(one := drafts[number], _Draft)])
+                except Exception as error:  # noqa: BLE001 - logged in full; the protocol has its own answer for a fault of the server
+                    for number in group:
+                        signed[number] = _refusal(error, asked[number].actor)
+                else:
+                    for number, pair in zip(group, made, strict=True):
+                        signed[number] = pair
+        return signed
+
+    def _draft(self, query: Query, unit: str | None, *, key: UnitKey | None = None) -> _Draft:
+        """What is to be signed of this moment; by ``key`` where it is chosen already."""
         at = _to_milliseconds(self._now())
-        key = self.units.key(self.units.choose(unit, query.policy), at)
+        key = key or self.units.key(self.units.choose(unit, query.policy), at)
         serial = x509.random_serial_number()  # 159 random bits
         info = key.info.build(query, serial=serial, at=at)
         attributes = key.signer.build_attributes(content_type=ID_TST_INFO, message_digest=key.signer.digest(info))
         return _Draft(query, key, format_serial(serial), at, info, attributes, time.monotonic() + self._lead)
 
-    def _sign(self, draft: _Draft) -> tuple[_Draft, bytes]:
-        """The draft with its signature; another draft when the first has waited too long for the HSM."""
-        if time.monotonic() > draft.until:
-            draft = self._draft(draft.query, draft.key.unit)
-        signer = draft.key.signer
+    def _sign(self, drafts: Sequence[_Draft]) -> list[tuple[_Draft, bytes]]:
+        """Drafts of one key with their signatures; another draft for each that has waited too long for the HSM."""
         began = time.monotonic()
+        drafts = [self._draft(one.query, one.key.unit, key=one.key) if began > one.until else one for one in drafts]
+        key = drafts[0].key
         try:
-            signature = sign(draft.key.key, draft.attributes, signer.hash_algorithm, pss=signer.pss)
+            signatures = sign_all(key.key, [one.attributes for one in drafts], key.signer.hash_algorithm, pss=key.signer.pss)
         except Unavailable:
             self.units.forget()
             raise
         finally:
-            self._metrics.hsm_seconds.observe(time.monotonic() - began)
-        return draft, signature
+            each = (time.monotonic() - began) / len(drafts)
+            for _ in drafts:
+                self._metrics.hsm_seconds.observe(each)
+        return list(zip(drafts, signatures, strict=True))
 
     def _record_all(self, drafts: Sequence[_Unrecorded | Refusal], asked: Sequence[Ask]) -> list[_Unrecorded | Refusal]:
         """Commit the records of all; what could not be recorded becomes a refusal."""

@@ -127,7 +127,7 @@ def operation(
     ``idempotent``: it honours an ``Idempotency-Key``; its actor then carries an origin, and its answer is kept in the database.
     ``pending``: what it answers with 202 where the act waits for approval.
     """
-    audience = PUBLIC if isinstance(roles, Audience) else frozenset(roles)
+    audience = roles if isinstance(roles, Audience) else frozenset(roles)
     declared = Operation(audience, summary, tag, description, query, body, returns, status, problems, idempotent, pending)
 
     def decorate(responder: Responder) -> Responder:

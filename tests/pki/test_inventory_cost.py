@@ -19,7 +19,7 @@ from tests.pki.test_inventory import Shelf
 CERTIFICATES = 20_000
 STEPS = 500
 """Hundreds of steps of SQLite's machine that a page of ten may take."""
-ENTRIES = 2_000
+ENTRIES = 3_000
 """Rows and index entries of certificates that PostgreSQL may read for it."""
 _READ = """SELECT sum(pg_stat_get_xact_tuples_returned(one) + pg_stat_get_xact_tuples_fetched(one)) FROM (
     SELECT 'certificate'::regclass::oid AS one

@@ -115,8 +115,13 @@ def test_a_rate_holds_on_both_ways_and_the_answer_says_when_to_come_back(limited
 
 def test_a_quota_of_a_day_is_one_for_both_ways(limited: Service) -> None:
     key = f"Authorization: Bearer {limited.api_key('client')}\r\n"
-    answers = answers_of_the_lane(limited, 2, key) + answers_of_the_general_way(limited, 2, "client")
-    assert answers == [(200, 0)] * 4
+    granted = 'condau_timestamp_requests_total{outcome="GRANTED"}'
+    before = counted(limited).get(granted, 0)
+    for asked in range(20):  # on a machine that stood still the clock is not trusted for a moment, and a refusal is no timestamp
+        answers = answers_of_the_general_way(limited, 1, "client") if asked % 2 else answers_of_the_lane(limited, 1, key)
+        assert answers == [(200, 0)]
+        if counted(limited)[granted] - before == 4:
+            break
     for status, retry_after in answers_of_the_lane(limited, 1, key) + answers_of_the_general_way(limited, 1, "client"):
         assert (status, 0 < retry_after <= 86_400) == (429, True)
     assert over_the_lane(limited, 1) == [200]  # what one has used up the others still have

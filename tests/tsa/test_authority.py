@@ -22,7 +22,7 @@ from core.db import Database
 from core.errors import Rejected, Unavailable
 from core.raw_insert import RawInsert
 from core.settings import TsaUnitConfig
-from core.signatures import sign
+from core.signatures import sign_all
 from hsm.keys import KeySpec, PrivateKey
 from pki.models import Certificate
 from tests.conftest import Clock
@@ -257,12 +257,12 @@ def test_while_the_hsm_is_away_it_is_unavailable_and_then_heals(
     authority = make_authority(database, store, clock)
     read(authority.respond(query(), ACTOR))
 
-    def away(*_: object, **__: object) -> bytes:
+    def away(*_: object, **__: object) -> list[bytes]:
         raise Unavailable("hsm", "the HSM is away")
 
     store.error = Unavailable("hsm", "the HSM is away")
     with monkeypatch.context() as patch:
-        patch.setattr(module, "sign", away)
+        patch.setattr(module, "sign_all", away)
         assert outage(authority.respond(query(), ACTOR)).endswith("the HSM is away")  # the key in hand fails
     with pytest.raises(Unavailable, match="HSM is away"):  # and is looked up anew
         authority.stamp(b"", ACTOR)
@@ -290,12 +290,13 @@ def test_a_moment_that_waited_too_long_for_the_hsm_is_not_signed(
 ) -> None:
     """RFC 3161, 2.4.2: genTime is when the timestamp was made. Of a batch, who comes late gets a later time."""
 
-    def slowly(*arguments: Any, **options: Any) -> bytes:
+    def slowly(*arguments: Any, **options: Any) -> list[bytes]:
         clock.move(seconds=2)
         time.sleep(0.06)
-        return sign(*arguments, **options)
+        return sign_all(*arguments, **options)
 
-    monkeypatch.setattr(module, "sign", slowly)
+    monkeypatch.setattr(module, "sign_all", slowly)
+    monkeypatch.setattr(module, "_GROUP", 1)
     authority._lead = 0.05
     began = clock()
     replies = authority.respond_all([Ask(query(), ACTOR)] * 3)
