@@ -26,12 +26,12 @@ fresh:  ## throw the development instance away, keys and all
 
 ##@ Develop
 
-test: test-sqlite test-postgresql  ## set up and run the whole suite, on SQLite and again on PostgreSQL (ARGS="-k crl")
+test: test-sqlite test-postgresql  ## set up and run the whole suite, then all that keeps data again on PostgreSQL (ARGS="-k crl")
 
 test-sqlite: setup-development  ## the suite on SQLite only
 	$(PY)/pytest -n $(WORKERS) --database=sqlite $(ARGS)
 
-test-postgresql: setup-development  ## the suite on a temporary PostgreSQL only
+test-postgresql: setup-development  ## what keeps data, on a temporary PostgreSQL
 	$(PY)/pytest -n $(WORKERS) --database=postgresql $(ARGS)
 
 interop: setup-development  ## EU DSS, iText, MuPDF and poppler judge every level and profile (Java, Maven); reports in out/interop/

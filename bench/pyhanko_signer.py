@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Sequence
 
 from asn1crypto import tsp
@@ -25,6 +26,7 @@ class _KeySigner(Signer):
     """pyHanko's own CMS, over a signature by ``key``."""
 
     def __init__(self, identity: Identity, key: PrivateKey) -> None:
+        logging.getLogger("pyhanko").setLevel(logging.ERROR)  # it warns each time that it may not fetch
         leaf, *chain = (
             asn1_x509.Certificate.load(item.public_bytes(Encoding.DER)) for item in (identity.certificate, *identity.chain)
         )
