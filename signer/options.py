@@ -52,6 +52,8 @@ _GO_WITH: Final[dict[str, frozenset[str]]] = {
     "printed_name": frozenset({"person", "agency-issue"}),
     "number_rectangle": frozenset({"agency-issue"}),
     "date_rectangle": frozenset({"agency-issue"}),
+    "certify": frozenset({"plain"}),
+    "lock": frozenset({"plain"}),
     "text": frozenset({"plain"}),
     "field": frozenset({"plain"}),
 }
@@ -122,6 +124,15 @@ class PdfOptions(BaseModel):
     )
     date_rectangle: Rectangle | None = Field(
         default=None, description="Where the date goes on page 1 when “ngày … tháng … năm …” is not found; as `rectangle`."
+    )
+    certify: Literal["nothing", "forms", "annotations"] | None = Field(
+        default=None,
+        description="Certify the document (DocMDP), as its first signature: afterwards may be changed `nothing`, or `forms` (and "
+        "further signatures), or `annotations` too. Default: an ordinary signature, which permits all that comes later.",
+    )
+    lock: Line | None = Field(
+        default=None,
+        description="Form fields that this signature locks (FieldMDP): their names with commas between, or `*` for all of them.",
     )
     qr: bool = Field(default=False, description="Draw a QR code beside it that leads to the page where the document is verified.")
     password: str | None = Field(default=None, max_length=127, repr=False, description="Password that opens an encrypted document.")

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from PIL import Image
-from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, pdf_date, pdf_name, pdf_string
+from pyhanko.pdf_utils.generic import DictionaryObject, pdf_date, pdf_name, pdf_string
 
 from core.cms import ID_DATA, CmsSigner, encode_certificates
 from core.content import Content
@@ -28,6 +28,7 @@ from signer.marks import draw, draw_nothing, place_marks
 from signer.options import PdfOptions
 from signer.pdf_check import Ranges, check_output
 from signer.pdf_hole import Hole, HoleTooSmall, Revision
+from signer.pdf_permissions import apply_lock, certify, request_lock
 from signer.pdf_place import Place, new_place, place_of_field
 from signer.pdf_update import (
     Update,
@@ -112,7 +113,10 @@ def prepare(
         value = update.add_object(signature)
         for place in places:
             place.widget["/V"] = value
-        _apply_lock(update, places[0].widget, signature)
+        if act is None:
+            request_lock(options, places[0].widget)
+        apply_lock(update, places[0].widget, signature)
+        certify(update, options, signature, value)
         set_signature_flags(update)
         revision = hole.write(update)
     digest = revision.digest(cms_signer(identity.certificate).hash_algorithm)
@@ -221,21 +225,6 @@ def _place(update: Update, options: PdfOptions, *, visible: bool) -> Place:
         raise Conflict(f"the signature field {options.field!r} is signed already: name an empty one")
     update.mark_update(reference.reference)
     return place_of_field(field)
-
-
-def _apply_lock(update: Update, field: DictionaryObject, signature: DictionaryObject) -> None:
-    """Carry over what the field's author wants locked once it is signed (ISO 32000-1, 12.8.2.4)."""
-    seed = entry(field, "/SV")
-    if entry(seed, "/Ff"):
-        raise Conflict("the signature field prescribes how it is to be signed (a seed value dictionary): sign in a new field")
-    lock = entry(field, "/Lock")
-    if not isinstance(lock, DictionaryObject):
-        return
-    parameters = DictionaryObject({key: lock.raw_get(key) for key in lock if key in ("/Action", "/Fields", "/P")})
-    parameters["/Type"], parameters["/V"] = pdf_name("/TransformParams"), pdf_name("/1.2")
-    reference = DictionaryObject({pdf_name("/Type"): pdf_name("/SigRef"), pdf_name("/TransformMethod"): pdf_name("/FieldMDP")})
-    reference["/Data"], reference["/TransformParams"] = update.trailer.raw_get("/Root"), parameters
-    signature["/Reference"] = ArrayObject([reference])
 
 
 def _room(identity: Identity) -> int:
