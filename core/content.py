@@ -91,7 +91,7 @@ class Content:
 
     def stream(self) -> BinaryIO:
         """A new reader over it, seekable, at its beginning."""
-        return cast("BinaryIO", io.BufferedReader(_Reader(self), 1 << 16))
+        return cast("BinaryIO", io.BufferedReader(ContentReader(self), 1 << 16))
 
     def startswith(self, other: Content) -> bool:
         """Whether ``other`` is a prefix of this, read whole (that this was made by appending to it is not taken as proof)."""
@@ -104,7 +104,9 @@ def _pieces(content: Content, end: int) -> Iterator[bytes]:
     return (content.read(at, min(at + _CHUNK, end)) for at in range(0, end, _CHUNK))
 
 
-class _Reader(io.RawIOBase):
+class ContentReader(io.RawIOBase):
+    """A content as a raw, seekable stream."""
+
     def __init__(self, content: Content) -> None:
         self._content = content
         self._at = 0

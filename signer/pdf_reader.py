@@ -21,7 +21,7 @@ from pyhanko.pdf_utils.misc import PdfReadError, PdfStreamError
 from pyhanko.pdf_utils.reader import _read_header_version
 from pyhanko.pdf_utils.xref import XRefCache, XRefSection
 
-from core.content import Content
+from core.content import Content, ContentReader
 from core.errors import Malformed
 from core.pdf import Reader
 from signer.pdf_objects import parse_direct, parse_indirect
@@ -58,39 +58,18 @@ class Allowance:
             raise Malformed("document", "this PDF takes too long to read: print it to a new PDF and send that")
 
 
-class _Source(io.RawIOBase):
+class _Source(ContentReader):
     """A document as pyHanko reads it. It reads byte by byte, so whatever it does comes by here once every 64 KiB."""
 
     def __init__(self, content: Content, allowance: Allowance) -> None:
-        self._content = content
+        super().__init__(content)
         self._allowance = allowance
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._content.size}[whence]
-        if start + offset < 0:
-            raise ValueError("before the beginning")
-        self._at = start + offset
-        return self._at
 
     def readinto(self, buffer: Any) -> int:
         self._allowance.check()
-        view = memoryview(buffer).cast("B")
-        if len(view) > _LARGEST_READ:
+        if memoryview(buffer).nbytes > _LARGEST_READ:
             raise Malformed("document", "this PDF cannot be read: what should be small in it is larger than 32 MiB")
-        data = next(self._content.chunks(self._at, self._at + len(view)), b"")
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        return super().readinto(buffer)
 
 
 class BoundedReader(Reader):
