@@ -24,6 +24,16 @@ def empty_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700)
 
 
+class BatchHistogram(Histogram):
+    """A histogram that counts what many have in common at once: each observation by itself costs as much as a log line."""
+
+    def observe_many(self, amount: float, count: int) -> None:
+        """As ``count`` times :meth:`observe`."""
+        self._sum.inc(amount * count)
+        bucket = next(number for number, bound in enumerate(self._upper_bounds) if amount <= bound)  # the last one is infinite
+        self._buckets[bucket].inc(count)
+
+
 class Metrics:
     """The counters of one process. ``folder``: where the workers of one service meet; None counts in memory.
 
@@ -40,10 +50,10 @@ class Metrics:
     def _make(self) -> None:
         prefix, registry = "condau_timestamp", self._registry
         self.requests = Counter(f"{prefix}_requests", "TimeStampReqs answered, by outcome", ["outcome"], registry=registry)
-        self.seconds = Histogram(
+        self.seconds = BatchHistogram(
             f"{prefix}_seconds", "From reading a batch of requests to its answers", buckets=_LATENCY, registry=registry
         )
-        self.hsm_seconds = Histogram(f"{prefix}_hsm_seconds", "One signature in the HSM", buckets=_LATENCY, registry=registry)
+        self.hsm_seconds = BatchHistogram(f"{prefix}_hsm_seconds", "One signature in the HSM", buckets=_LATENCY, registry=registry)
         self.commit_rows = Histogram("condau_commit_groups", "Operations that shared one commit", buckets=_SIZES, registry=registry)
         self.commit_seconds = Histogram("condau_commit_seconds", "One such commit", buckets=_LATENCY, registry=registry)
         self.clock_trusted = self._gauge("condau_clock_trusted", "1 while the clock may be stamped with")

@@ -7,9 +7,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 from cryptography import x509
@@ -67,10 +68,10 @@ class _Draft(NamedTuple):
 
 
 class _Unrecorded(NamedTuple):
-    """A timestamp that nobody has seen yet, and the rows to commit before anybody does."""
+    """A timestamp that nobody has seen yet: its record is to be committed before anybody does."""
 
+    draft: _Draft
     timestamp: bytes
-    rows: tuple[Row, Row]
 
 
 class TimestampAuthority:
@@ -110,7 +111,7 @@ class TimestampAuthority:
         parsed = [parse_query(ask.query, policies=self.units.policies(ask.unit)) for ask in asked]
         signed = self._sign_all(parsed, asked)
         made = [
-            one if isinstance(one, Refusal) else _guarded(partial(_finish, *one, ask.actor), ask.actor)
+            one if isinstance(one, Refusal) else _guarded(partial(_finish, *one), ask.actor)
             for one, ask in zip(signed, asked, strict=True)
         ]
         final = self._record_all(made, asked)
@@ -131,8 +132,8 @@ class TimestampAuthority:
 
     def _stamp(self, query: Query, actor: Actor) -> bytes:
         ((draft, signature),) = self._sign([self._draft(query, None)])
-        made = _finish(draft, signature, actor)
-        self._database.insert(*made.rows)
+        made = _finish(draft, signature)
+        self._database.insert(*_rows([made], [actor]))
         return made.timestamp
 
     def _sign_all(self, parsed: Sequence[Query | Refusal], asked: Sequence[Ask]) -> list[tuple[_Draft, bytes] | Refusal]:
@@ -190,21 +191,26 @@ class TimestampAuthority:
             raise
         finally:
             each = (time.monotonic() - began) / len(drafts)
-            for _ in drafts:
-                self._metrics.hsm_seconds.observe(each)
+            self._metrics.hsm_seconds.observe_many(each, len(drafts))
         return list(zip(drafts, signatures, strict=True))
 
-    def _record_all(self, drafts: Sequence[_Unrecorded | Refusal], asked: Sequence[Ask]) -> list[_Unrecorded | Refusal]:
-        """Commit the records of all; what could not be recorded becomes a refusal."""
-        made = [draft for draft in drafts if isinstance(draft, _Unrecorded)]
+    def _record_all(self, made: Sequence[_Unrecorded | Refusal], asked: Sequence[Ask]) -> list[_Unrecorded | Refusal]:
+        """Commit the records of all; what could not be recorded becomes a refusal, with all of its caller's and key's."""
+        final = list(made)
+        groups: dict[tuple[str, str, str], list[tuple[int, _Unrecorded]]] = {}
+        for number, one in enumerate(made):
+            if isinstance(one, _Unrecorded):
+                actor = asked[number].actor
+                groups.setdefault((actor.name, actor.role, one.draft.key.identity.key_label), []).append((number, one))
+        rows = [_rows([one for _, one in group], [asked[number].actor for number, _ in group]) for group in groups.values()]
         try:
-            errors = iter(self._database.insert_each([draft.rows for draft in made]))
+            errors = self._database.insert_each(rows)
         except Unavailable as away:
-            errors = iter([away] * len(made))
-        final: list[_Unrecorded | Refusal] = []
-        for draft, ask in zip(drafts, asked, strict=True):
-            error = next(errors) if isinstance(draft, _Unrecorded) else None
-            final.append(draft if error is None else _refusal(error, ask.actor))
+            errors = [away] * len(rows)
+        for group, error in zip(groups.values(), errors, strict=True):
+            if error is not None:
+                for number, _ in group:
+                    final[number] = _refusal(error, asked[number].actor)
         return final
 
     def _count(self, final: Sequence[_Unrecorded | Refusal]) -> None:
@@ -219,8 +225,8 @@ def _guarded(step: Callable[[], _T], actor: Actor) -> _T | Refusal:
         return _refusal(error, actor)
 
 
-def _finish(draft: _Draft, signature: bytes, actor: Actor) -> _Unrecorded:
-    """The TimeStampToken, checked with the public key, and its rows; ValueError when the check fails."""
+def _finish(draft: _Draft, signature: bytes) -> _Unrecorded:
+    """The TimeStampToken, checked with the public key; ValueError when the check fails."""
     key = draft.key
     timestamp = key.signer.build_signed_data(
         draft.attributes,
@@ -230,13 +236,30 @@ def _finish(draft: _Draft, signature: bytes, actor: Actor) -> _Unrecorded:
         certificates=key.certificates if draft.query.certificates_wanted else b"",
     )
     key.signer.check(timestamp, draft.attributes, signature, content=draft.info, content_type=ID_TST_INFO)
-    return _Unrecorded(timestamp, _rows(draft, actor, timestamp))
+    return _Unrecorded(draft, timestamp)
 
 
-def _rows(draft: _Draft, actor: Actor, timestamp: bytes) -> tuple[Row, Row]:
-    """Record and audit entry, to be committed in one transaction before the timestamp leaves."""
+def _rows(made: Sequence[_Unrecorded], actors: Sequence[Actor]) -> list[Row]:
+    """The records of timestamps by one key for one caller (``actors``: with the request of each), and one audit entry that
+    names them all: to be committed in one transaction before any of them leaves.
+    """
+    key, last, actor = made[0].draft.key, made[-1].draft, actors[0]
+    requests = {one.draft.serial: asked.request_id for one, asked in zip(made, actors, strict=True)}
+    told = entry(
+        at=last.at,
+        actor=actor if len(made) == 1 else replace(actor, request_id=""),
+        action="timestamp.issue",
+        subject=key.unit,
+        key=key.identity.key_label,
+        timestamps=requests,
+    )
+    return [*((_INSERT, _record(one, actor.name)) for one in made), told]
+
+
+def _record(made: _Unrecorded, client: str) -> dict[str, Any]:
+    draft = made.draft
     query, key, at = draft.query, draft.key, draft.at
-    row = {
+    return {
         "serial": draft.serial,
         "month": at.isoformat()[:7],
         "gen_time": at,
@@ -246,11 +269,9 @@ def _rows(draft: _Draft, actor: Actor, timestamp: bytes) -> tuple[Row, Row]:
         "unit": key.unit,
         "key_label": key.identity.key_label,
         "certificate_serial": key.identity.serial,
-        "client": actor.name,
-        "der": timestamp,
+        "client": client,
+        "der": made.timestamp,
     }
-    told = entry(at=at, actor=actor, action="timestamp.issue", subject=draft.serial, key=key.identity.key_label)
-    return (_INSERT, row), told
 
 
 def _answer(draft: _Unrecorded | Refusal, actor: Actor) -> bytes:

@@ -35,8 +35,7 @@ class Reception:
         answers = iter(self._authority.respond_all(admitted))
         outcomes = [next(answers) if refusal is None else refusal for refusal in refused]
         took = time.perf_counter() - began
-        for _ in admitted:
-            self._metrics.seconds.observe(took)
+        self._metrics.seconds.observe_many(took, len(admitted))
         return outcomes
 
     def _refusal(self, ask: Ask, peer: str) -> CondauError | None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from audit.log import Actor
 from core.errors import CondauError
 from web import problems
-from web.access import ApiKeys, choose_request_id, log_requests, request_fields
+from web.access import ApiKeys, choose_request_id, log_requests
 from web.express import ExpressRequest, Head, answer_start, encode_answer
 from web.operation import Audience
 
@@ -86,9 +86,10 @@ class ExpressShell:
             answer_start(200, keep=keep),
             service.reply_type.encode("ascii"),
         )
-        answers, lines = list[bytes](), list[dict[str, Any]]()
+        answers = list[bytes]()
+        ended: dict[tuple[str, int, str | None], list[str]] = {}
         for request, (caller, request_id) in zip(requests, callers, strict=True):
-            actor = caller if isinstance(caller, Actor) else None
+            client = caller.name if isinstance(caller, Actor) else None
             outcome = next(outcomes) if isinstance(caller, Actor) else caller
             if isinstance(outcome, bytes):
                 status = 200
@@ -97,9 +98,10 @@ class ExpressShell:
             else:
                 status, answer = _build_problem(outcome, request_id, request.head.path, keep=keep)
                 answers.append(answer)
-            took = time.perf_counter() - began
-            lines.append(request_fields("POST", request.head.path, status, took, request_id=request_id, actor=actor))
-        log_requests(lines)
+            ended.setdefault((request.head.path, status, client), []).append(request_id)
+        took = time.perf_counter() - began
+        for (path, status, client), request_ids in ended.items():
+            log_requests("POST", path, status, took, request_ids=request_ids, client=client)
         return answers
 
     def _identify(self, audience: Audience, head: Head) -> tuple[Actor | CondauError, str]:

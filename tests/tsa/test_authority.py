@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from rfc3161_client import decode_timestamp_response
 
-from audit.log import AuditEntry
+from audit.log import Actor, AuditEntry
 from core.cms import check_signed_data
 from core.db import Database
 from core.errors import Rejected, Unavailable
@@ -195,7 +195,25 @@ def test_every_timestamp_is_recorded_with_its_audit_entry(
     assert (row.policy, row.key_label, row.client) == (POLICY, "tsa-1", "anonymous")
     assert row.certificate_serial == format(pki.unit.serial_number, "x")
     assert row.der == timestamp.dump()
-    assert (entry.action, entry.subject, entry.actor, entry.request_id) == ("timestamp.issue", serial, "anonymous", "request-0001")
+    assert (entry.action, entry.subject, entry.actor, entry.request_id) == (
+        "timestamp.issue",
+        "default",
+        "anonymous",
+        "request-0001",
+    )
+    assert entry.detail == {"key": "tsa-1", "timestamps": {serial: "request-0001"}}
+
+
+def test_one_audit_entry_names_all_timestamps_made_together_for_a_caller(authority: TimestampAuthority, database: Database) -> None:
+    asked = [("anonymous", "r-1"), ("portal", "r-2"), ("anonymous", "r-3")]
+    replies = authority.respond_all([Ask(query(), Actor(name, "client", request)) for name, request in asked])
+    serials = [format(decode_timestamp_response(reply).tst_info.serial_number, "x") for reply in replies]
+    with database.read() as db:
+        entries = [(entry.actor, entry.request_id, entry.detail["timestamps"]) for entry in db.scalars(sa.select(AuditEntry))]
+    assert entries == [
+        ("anonymous", "", {serials[0]: "r-1", serials[2]: "r-3"}),
+        ("portal", "r-2", {serials[1]: "r-2"}),
+    ]
 
 
 def test_stamp_gives_the_bare_timestamp_with_certificates(authority: TimestampAuthority, database: Database, pki: Pki) -> None:

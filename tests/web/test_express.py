@@ -158,7 +158,7 @@ def test_each_gets_its_own_answer_and_a_key_that_is_not_known_gets_none(
         Actor("anonymous", "public", "request-0001"),
         Actor("anonymous", "public", many[1]["X-Request-Id"]),
     ]
-    lines = [json.loads(line) for line in JsonLines().format(caplog.records[0]).splitlines()]
+    lines = [json.loads(line) for record in caplog.records for line in JsonLines().format(record).splitlines()]
     assert [(line["status"], line["actor"], line["request_id"]) for line in lines] == [
         (200, "anonymous", "request-0001"),
         (401, None, unknown[1]["X-Request-Id"]),
