@@ -1,8 +1,8 @@
 """The bare signature rate of one key through python-pkcs11: the ceiling everything else is held against.
 
 ``python -m bench.bare <home> <key label> <seconds>`` prints signatures a second of one process, and the processor time of one in
-microseconds. It goes around the hsm room on purpose: a session, a key, a loop. Only the login is under the room's guard, because two
-logins at once disturb each other in SoftHSM.
+microseconds. It goes around the hsm room on purpose: a session, a key, a loop. Only the login is under the room's guard,
+because two logins at once disturb each other in SoftHSM.
 """
 
 from __future__ import annotations
