@@ -49,6 +49,7 @@ _RSASSA_PSS = "1.2.840.113549.1.1.10"
 _MGF1 = "1.2.840.113549.1.1.8"
 _SHAPES = 1000
 _VERSION_1, _VERSION_3 = integer(1), integer(3)
+_HASHERS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     _DIGESTS[item.name]: item for item in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())
 }
@@ -322,7 +323,7 @@ def _time(at: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
 
 
 def _hash(data: bytes, hash_algorithm: hashes.HashAlgorithm) -> bytes:
-    return hashlib.new(hash_algorithm.name, data).digest()
+    return _HASHERS[hash_algorithm.name](data).digest()
 
 
 _PSS = {name: asn1.encode_der(_pss(hash_algorithm)) for name, hash_algorithm in _HASHES.items()}

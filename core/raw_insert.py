@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,8 @@ _NOTHING: Any = object()
 class RawInsert:
     """The INSERT of one table, all columns but a surrogate key the database counts, for the driver's ``executemany``.
 
-    Values are encoded by the types of their columns, as SQLAlchemy would. Defaults are not filled in.
+    Values are encoded by the types of their columns, as SQLAlchemy would. Defaults are not filled in. There are two columns at
+    least beside the key.
     """
 
     def __init__(self, table: sa.Table, dialect: Dialect) -> None:
@@ -25,7 +27,7 @@ class RawInsert:
         names = ", ".join(quote.format_column(column) for column in columns)
         mark = "?" if dialect.paramstyle == "qmark" else "%s"
         self.sql = f"INSERT INTO {quote.format_table(table)} ({names}) VALUES ({', '.join([mark] * len(columns))})"  # noqa: S608 - names out of our own models
-        self._names = tuple(column.name for column in columns)
+        self._values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*(column.name for column in columns))
         encoders = (column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns)
         self._encoders: tuple[tuple[int, _Encode], ...] = tuple(
             (number, encoder) for number, encoder in enumerate(encoders) if encoder is not None
@@ -33,7 +35,7 @@ class RawInsert:
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
         """The rows as ``executemany`` takes them; raises KeyError for a column without a value."""
-        encoded = [[row[name] for name in self._names] for row in rows]
+        encoded = [list(self._values(row)) for row in rows]
         for number, encoder in self._encoders:
             last, told = _NOTHING, None
             for values in encoded:
