@@ -105,14 +105,20 @@ def new_place(page: DictionaryObject, box: Box | None, *, visible: bool) -> Plac
     return Place(widget, widget, own, rotation)
 
 
-def place_of_field(field: DictionaryObject) -> Place:
-    """Where a field that stands in the document is drawn."""
+def place_of_field(field: DictionaryObject, page: DictionaryObject | None = None) -> Place:
+    """Where a field that stands in the document is drawn; ``page``: the one it is on, by default the one it names.
+
+    Upright on the page as it is shown, or turned as the field's author wants it (/MK /R: ISO 32000-1, table 189).
+    """
     kids = entry(field, "/Kids")
     annotation = kids[0] if isinstance(kids, ArrayObject) and len(kids) == 1 else field
     box = _parse_box(entry(annotation, "/Rect"))
-    page = annotation.raw_get("/P").get_object() if "/P" in annotation else None
     if box is None or box[0] == box[2] or box[1] == box[3]:
         return Place(field, annotation, None, 0)
+    wished = entry(entry(annotation, "/MK"), "/R")
+    if isinstance(wished, int) and wished % 90 == 0:
+        return Place(field, annotation, box, int(wished) % 360)
+    page = page or entry(annotation, "/P")
     return Place(field, annotation, box, _rotation(page) if isinstance(page, DictionaryObject) else 0)
 
 
