@@ -321,9 +321,8 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
 def build_signature_finder(verifier: Verifier) -> FindSignatures:
     """What the signer's gates ask the verifier: the signatures of a PDF and its word on each."""
 
-    def find(document: Content) -> list[SignatureFound]:
-        report = verifier.verify(document.read(0, document.size))
-        return [_as_found(verdict) for verdict in report.signatures]
+    def find(document: Content, password: str | None) -> list[SignatureFound]:
+        return [_as_found(verdict) for verdict in verifier.verify(document, password=password).signatures]
 
     return find
 
@@ -331,8 +330,8 @@ def build_signature_finder(verifier: Verifier) -> FindSignatures:
 def build_broken_finder(verifier: Verifier) -> FindBroken:
     """What the extension of signatures asks the verifier: which are broken for good."""
 
-    def find(document: Content) -> list[str]:
-        verdicts = verifier.verify(document.read(0, document.size)).signatures
+    def find(document: Content, password: str | None) -> list[str]:
+        verdicts = verifier.verify(document, password=password).signatures
         return [f"{one.name}: {one.message.en}" for one in verdicts if one.indication is Indication.TOTAL_FAILED]
 
     return find

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 
 from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,11 +24,10 @@ from signer.pdf_check import read_byte_ranges
 from signer.pdf_update import open_update, reading
 from signer.plan import ArchivePlan, newest_timestamp
 
-FindBroken = Callable[[Content], Sequence[str]]
-"""What the verifier says is certainly wrong with a PDF's signatures: a sentence for each. Handed in: this room does not know it."""
+FindBroken = Callable[[Content, str | None], Sequence[str]]
+"""What the verifier says is certainly wrong with the signatures of a PDF (and its password): a sentence for each. Handed in: this
+room does not know it."""
 ExtensionLevel = Literal["B-LT", "B-LTA"]
-_JUDGED: Final = 100_000_000
-"""Bytes of a document that the verifier, which holds it in memory, is asked about."""
 
 
 class ExtendOptions(BaseModel):
@@ -91,7 +90,8 @@ class Extender:
             carried = read_carried(update)
         if not carried:
             raise Rejected("document", "it carries no signature: there is nothing to extend")
-        self._check_intact(document)
+        for sentence in self._find_broken(document, options.password):
+            raise Conflict(f"a signature of it does not hold, and no timestamp mends that: {sentence}")
         stampers = self._stamper.signers()
         if not _all_stamped(carried):
             # the timestamp that makes them B-T must be older than the answers about their certificates
@@ -109,11 +109,6 @@ class Extender:
             check_document_timestamp(extended, update.document, read_byte_ranges(extended, document, options.password))
         self._record(document, extended, until, actor)
         return extended
-
-    def _check_intact(self, document: Content) -> None:
-        if document.size <= _JUDGED:
-            for sentence in self._find_broken(document):
-                raise Conflict(f"a signature of it does not hold, and no timestamp mends that: {sentence}")
 
     def _collect(
         self, carried: Sequence[Carried], held: Held, stampers: Sequence[x509.Certificate], actor: Actor

@@ -32,8 +32,8 @@ from signer.permits import Permit, Permits
 from signer.register import Claim, build_claim, check_day, find_number, why_taken
 from signer.secrecy import parse_secrecy
 
-FindSignatures = Callable[[Content], Sequence[SignatureFound]]
-"""What signatures a PDF has, and what the verifier says of each. Handed in: this room does not know that one."""
+FindSignatures = Callable[[Content, str | None], Sequence[SignatureFound]]
+"""What signatures a PDF (and its password) has, and what the verifier says of each. Handed in: this room does not know that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +186,7 @@ class Gates:
         request = seen.request
         if request.document is None:
             return
-        if request.password is not None:
-            seen.refuse("password", "whether a leader signed an encrypted document cannot be judged: send it unencrypted")
-            return
-        found = self._find_signatures(request.document)
+        found = self._find_signatures(request.document, request.password)
         for broken in (one for one in found if one.failed):
             seen.refuse("document", f"the signature {broken.name} in it is not valid: {broken.why}; get a sound copy")
         apart = {seen.activation.person} if seen.activation is not None else set()

@@ -29,8 +29,7 @@ class Extensions:
         description="Takes signatures made here or elsewhere. What is needed to judge them later is put into the document, and at "
         "B-LTA a timestamp over all of it: as further revisions, the document's own bytes come back unchanged. The same call "
         "renews the archive timestamp of a document that is at B-LTA already. A signature that does not hold, or leads to no "
-        "authority trusted here, is refused; whether they hold is not looked at above 100 MB, nor behind a password: verify such "
-        "a document as well.",
+        "authority trusted here, is refused.",
         query=ExtendOptions,
         body=Document(_PDF, spooled=True),
         returns=_PDF,

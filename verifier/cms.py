@@ -5,7 +5,7 @@ Independent of the builder in ``core/cms.py`` on purpose: what one gets wrong th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.errors import Malformed
-from verifier.algorithms import Buffer, Scheme, SignatureAlgorithm, digest, known_digest, signature_holds
+from verifier.algorithms import Scheme, SignatureAlgorithm, digest, known_digest, signature_holds
+from verifier.octets import Octets
 from verifier.reading import reading
 from verifier.verdict import SubIndication
 
@@ -267,8 +268,8 @@ def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-def check_signed_data(message: SignedMessage, key: PublicKeyTypes, content: Sequence[Buffer]) -> SubIndication | None:
-    """Whether digest, attributes and signature hold over ``content`` (the chunks of what was signed).
+def check_signed_data(message: SignedMessage, key: PublicKeyTypes, content: Octets) -> SubIndication | None:
+    """Whether digest, attributes and signature hold over ``content``, which was signed.
 
     None when they do; otherwise FORMAT_FAILURE (an attribute missing, doubled or contradicting, RFC 5652 clauses 5.3, 11),
     HASH_FAILURE, SIG_CRYPTO_FAILURE, or CRYPTO_CONSTRAINTS_FAILURE for an algorithm we do not know.
@@ -282,12 +283,12 @@ def check_signed_data(message: SignedMessage, key: PublicKeyTypes, content: Sequ
 
 
 def _check_attributes(
-    message: SignedMessage, algorithm: SignatureAlgorithm, key: PublicKeyTypes, content: Sequence[Buffer]
+    message: SignedMessage, algorithm: SignatureAlgorithm, key: PublicKeyTypes, content: Octets
 ) -> SubIndication | None:
     content_types, digests = message.values.get("content_type", []), message.values.get("message_digest", [])
     if len(content_types) != 1 or len(digests) != 1 or content_types[0].native != message.content_type or not _protected(message):
         return SubIndication.FORMAT_FAILURE
-    if digests[0].native != digest(message.digest_algorithm, content):
+    if digests[0].native != content.digest(message.digest_algorithm):
         return SubIndication.HASH_FAILURE
     for encoding in message.attributes:
         hashed = digest(algorithm.digest, [encoding])
@@ -297,13 +298,13 @@ def _check_attributes(
 
 
 def _check_plain(
-    message: SignedMessage, algorithm: SignatureAlgorithm, key: PublicKeyTypes, content: Sequence[Buffer]
+    message: SignedMessage, algorithm: SignatureAlgorithm, key: PublicKeyTypes, content: Octets
 ) -> SubIndication | None:
     """Without signed attributes the signature is over the content itself; allowed for plain data only."""
     if message.content_type != DATA:
         return SubIndication.FORMAT_FAILURE
-    hashed = digest(algorithm.digest, content)
-    signed = b"".join(content) if algorithm.scheme == "ed25519" else None
+    hashed = content.digest(algorithm.digest)
+    signed = content.held() if algorithm.scheme == "ed25519" else None
     holds = signature_holds(key, algorithm, message.signature, signed=signed, hashed=hashed)
     # a digest of the content cannot be told from a broken signature here: there is only one number
     return None if holds else SubIndication.SIG_CRYPTO_FAILURE

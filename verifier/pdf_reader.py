@@ -12,6 +12,7 @@ from pyhanko.pdf_utils.crypt import AuthStatus
 from pyhanko.pdf_utils.decode_limits import DecodeLimits, DocumentDecodeBudget
 from pyhanko.pdf_utils.reader import HistoricalResolver
 
+from core.content import Content
 from core.errors import Malformed
 from core.pdf import Reader
 from verifier.reading import reading
@@ -34,11 +35,11 @@ class BoundedReader(Reader):
     keep it busy for ever. All of its steps, and ours, go through here, so this is where they are counted.
     """
 
-    def __init__(self, document: bytes) -> None:
+    def __init__(self, document: Content) -> None:
         self._visits = 0
         self._deadline = time.monotonic() + _SECONDS
         limits = DecodeLimits(document_budget=DocumentDecodeBudget(base_allowance=_DECODED, max_ratio=5))
-        super().__init__(BytesIO(document), strict=False, decode_limits=limits)
+        super().__init__(BytesIO(document.read(0, document.size)), strict=False, decode_limits=limits)
         self._resolvers: dict[int, HistoricalResolver] = {}
 
     def count_visit(self) -> None:
@@ -69,13 +70,13 @@ class _BoundedResolver(HistoricalResolver):
         return super().get_object(ref, as_metadata_stream)
 
 
-def open_pdf(document: bytes) -> BoundedReader:
-    """A reader of ``document``, decrypted where the empty password opens it. Raises NeedsPassword, or Malformed(``document``)."""
-    if _END_OF_FILE.search(document, max(0, len(document) - _TAIL)) is None:
+def open_pdf(document: Content, password: str | None = None) -> BoundedReader:
+    """A reader of ``document``, decrypted by ``password`` or the empty one. Raises NeedsPassword, or Malformed(``document``)."""
+    if _END_OF_FILE.search(document.read(max(0, document.size - _TAIL), document.size)) is None:
         raise Malformed("document", "no startxref and %%EOF at the end: it is cut off or no PDF")
     with reading("document"):
         reader = BoundedReader(document)
-        if reader.encrypted and reader.decrypt(b"").status is AuthStatus.FAILED:
+        if reader.encrypted and reader.decrypt(password or "").status is AuthStatus.FAILED:
             raise NeedsPassword("document", "the file is encrypted and needs a password")
         if not isinstance(reader.root, generic.DictionaryObject):
             raise Malformed("document", "the file has no catalog")

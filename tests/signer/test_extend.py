@@ -53,7 +53,7 @@ def renew_services(house: House, generation: int) -> None:
 
 def judge(house: House, document: bytes) -> tuple[Conclusion, list[str | None]]:
     """Our own verifier's word, and the level of each signature."""
-    report = Verifier(database=house.database, now=house.now).verify(document)
+    report = Verifier(database=house.database, now=house.now).verify(Content.of(document))
     return report.conclusion, [one.level for one in report.signatures]
 
 

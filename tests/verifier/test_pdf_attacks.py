@@ -18,8 +18,8 @@ from pyhanko.sign.fields import SigFieldSpec, append_signature_field
 from core.errors import Malformed
 from tests.verifier.authorities import NOW, Pki
 from tests.verifier.files import N, byte_range, first_page, plain_pdf, sign, stamp_document, update
+from tests.verifier.judging import verify_pdf
 from verifier.context import Context
-from verifier.pdf import verify_pdf
 from verifier.verdict import Indication, SubIndication
 
 

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.content import Content
 from core.db import Database
 from pki.models import Authority, Crl, CrlState
 from tests.verifier.authorities import NOW, Pki
@@ -48,7 +49,7 @@ def verifier(database: Database, pki: Pki) -> Verifier:
 
 def test_a_signed_pdf_is_valid_in_both_languages(verifier: Verifier, pki: Pki) -> None:
     pdf = sign(plain_pdf(), pki)
-    report = verifier.verify(pdf)
+    report = verifier.verify(Content.of(pdf))
     assert (report.format, report.conclusion, report.indication) == ("pdf", Conclusion.VALID, Indication.TOTAL_PASSED)
     assert report.message.vi.startswith("Hợp lệ")
     assert report.message.en.startswith("Valid")
@@ -59,22 +60,22 @@ def test_a_signed_pdf_is_valid_in_both_languages(verifier: Verifier, pki: Pki) -
 
 def test_one_bad_signature_spoils_the_file(verifier: Verifier, pki: Pki) -> None:
     pdf = sign(sign(plain_pdf(), pki), Pki(), field="Second")
-    report = verifier.verify(pdf)
+    report = verifier.verify(Content.of(pdf))
     assert [one.indication for one in report.signatures] == [Indication.TOTAL_PASSED, Indication.INDETERMINATE]
     assert report.conclusion is Conclusion.INDETERMINATE
 
 
 def test_a_file_without_signatures_is_not_called_valid(verifier: Verifier) -> None:
-    report = verifier.verify(plain_pdf())
+    report = verifier.verify(Content.of(plain_pdf()))
     assert (report.conclusion, report.indication) == (Conclusion.UNSIGNED, Indication.INDETERMINATE)
     assert [finding.code for finding in report.findings] == ["NO_SIGNATURE"]
 
 
 def test_a_timestamp_is_judged_with_the_data_sent_along(verifier: Verifier, pki: Pki) -> None:
     stamp = token(pki)
-    assert verifier.verify(stamp, data=DATA).conclusion is Conclusion.VALID
-    assert verifier.verify(stamp, data=b"khac").conclusion is Conclusion.INVALID
-    assert verifier.verify(stamp).conclusion is Conclusion.INDETERMINATE
+    assert verifier.verify(Content.of(stamp), data=Content.of(DATA)).conclusion is Conclusion.VALID
+    assert verifier.verify(Content.of(stamp), data=Content.of(b"khac")).conclusion is Conclusion.INVALID
+    assert verifier.verify(Content.of(stamp)).conclusion is Conclusion.INDETERMINATE
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_timestamp_is_judged_with_the_data_sent_along(verifier: Verifier, pki:
     ],
 )
 def test_what_cannot_be_read_is_a_failure_of_form(verifier: Verifier, document: bytes) -> None:
-    report = verifier.verify(document)
+    report = verifier.verify(Content.of(document))
     assert (report.conclusion, report.sub_indication) == (Conclusion.INVALID, SubIndication.FORMAT_FAILURE)
     assert [finding.code for finding in report.findings] == ["UNREADABLE"]
 
@@ -115,4 +116,5 @@ def test_the_first_bytes_say_what_it_is(document: bytes, kind: str) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.sampled_from([b"%PDF-1.7\n", b"<a>", b"\x30\x82", b""]), rest=st.binary(max_size=400))
 def test_any_bytes_are_a_verdict(verifier: Verifier, start: bytes, rest: bytes) -> None:
-    assert verifier.verify(start + rest).conclusion in {Conclusion.INVALID, Conclusion.UNSIGNED, Conclusion.INDETERMINATE}
+    report = verifier.verify(Content.of(start + rest))
+    assert report.conclusion in {Conclusion.INVALID, Conclusion.UNSIGNED, Conclusion.INDETERMINATE}
