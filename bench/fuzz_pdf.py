@@ -30,8 +30,8 @@ from bootstrap import Services, build
 from core.config import load_config
 from core.content import Content
 from core.errors import CondauError, Unavailable
+from core.pdf_reader import SECONDS
 from signer.options import PdfOptions
-from signer.pdf_reader import SECONDS
 from tests.service import Service
 from tests.signer.pdfs import add_empty_field, make_hybrid, make_pdf
 

@@ -15,8 +15,8 @@ from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObj
 
 from core.content import Content
 from core.errors import Malformed, Rejected
+from core.pdf_reader import BoundedReader
 from signer.hygiene_findings import Finding, build_finding
-from signer.pdf_reader import BoundedReader
 from signer.pdf_update import entry, reading
 
 Number = tuple[int, int]

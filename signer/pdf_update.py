@@ -20,7 +20,7 @@ from pyhanko.pdf_utils.misc import PdfError
 
 from core.content import Content
 from core.errors import CondauError, Conflict, Malformed, Rejected
-from signer.pdf_reader import BoundedReader
+from core.pdf_reader import BoundedReader
 
 _DEPTH = 50
 """How deep a page or field tree may nest; real ones stay below ten."""

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
@@ -29,7 +29,7 @@ from pyhanko.pdf_utils.xref import (
 )
 
 from core.errors import Malformed
-from signer.pdf_objects import parse_indirect
+from core.pdf_objects import parse_indirect
 
 _ROW: Final = 20
 _ROWS: Final = re.compile(rb"(?:\d{10} \d{5} [nf][ \r\n]{2})*+")
@@ -47,11 +47,13 @@ class Section(XRefSectionData):
     """One section; everything beyond :meth:`try_resolve` is unpacked when it is first asked for."""
 
     def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """``ranges``: (first number, how many) of each subsection, in the order of their rows, ascending."""
+        """``ranges``: (first number, how many) of each subsection, in the order of their rows; none overlaps another."""
         self.hybrid: XRefSection | None = None
-        self._firsts = [first for first, _ in ranges]
-        self._counts = [count for _, count in ranges]
-        self._starts = [0, *accumulate(self._counts)]
+        starts = accumulate((count for _, count in ranges), initial=0)
+        ordered = sorted((first, count, start) for (first, count), start in zip(ranges, starts, strict=False) if count)
+        self._firsts = [first for first, _, _ in ordered]
+        self._counts = [count for _, count, _ in ordered]
+        self._starts = [start for _, _, start in ordered]
 
     def _row(self, position: int) -> tuple[int, int, int] | None:
         """(type, second, third field) as a cross-reference stream states them, or None for a row that says nothing."""
@@ -204,7 +206,7 @@ class Builder(XRefBuilder):
     def _previous(self, trailer: DictionaryObject) -> int | None:
         previous = trailer.get("/Prev")
         if previous is not None and not isinstance(previous, NumberObject):
-            raise Malformed("document", "this PDF cannot be read: /Prev is no number; repair it and send it again")
+            raise Malformed("document", "this PDF cannot be read: /Prev is no number; get a sound copy")
         if previous is not None and previous == self._known_from:
             self.sections += reversed(self._known)
             return None
@@ -240,11 +242,9 @@ def _read_stream(found: generic.StreamObject) -> Section:
     pairs = [int(item) for item in found.get("/Index", [0, found["/Size"]])]
     ranges = list(zip(pairs[::2], pairs[1::2], strict=True))
     if len(widths) != 3 or min(widths) < 0 or not 0 < sum(widths) <= _WIDEST or any(min(one) < 0 for one in ranges):
-        raise Malformed("document", "this PDF cannot be read: its cross-reference stream is broken; repair it and send it again")
-    if any(before > after for before, after in zip((sum(one) for one in ranges), (first for first, _ in ranges[1:]), strict=False)):
-        raise Malformed(
-            "document", "this PDF cannot be read: its cross-reference stream is out of order; repair it and send it again"
-        )
+        raise Malformed("document", "this PDF cannot be read: its cross-reference stream is broken; get a sound copy")
+    if any(sum(before) > after[0] for before, after in pairwise(sorted(ranges))):
+        raise Malformed("document", "this PDF cannot be read: its cross-reference stream says things twice; get a sound copy")
     rows = found.read_data(DecodePurpose.XREF_STREAM)
     return _StreamSection(ranges, rows, (widths[0], widths[1], widths[2]))
 
@@ -252,5 +252,7 @@ def _read_stream(found: generic.StreamObject) -> Section:
 def _bounded(entries: Iterator[XRefEntry]) -> Iterator[XRefEntry]:
     for number, item in enumerate(entries):
         if number > _MOST_IRREGULAR:
-            raise Malformed("document", "this PDF cannot be read: its cross-reference table is broken and too long; repair it")
+            raise Malformed(
+                "document", "this PDF cannot be read: its cross-reference table is broken and too long; get a sound copy"
+            )
         yield item

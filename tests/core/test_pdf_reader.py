@@ -13,10 +13,10 @@ import pytest
 from pyhanko.pdf_utils.generic import Reference
 from pyhanko.pdf_utils.reader import PdfFileReader
 
+from core import pdf_reader
 from core.content import Content
 from core.errors import Malformed
-from signer import pdf_reader
-from signer.pdf_reader import BoundedReader
+from core.pdf_reader import BoundedReader
 from signer.pdf_update import open_update
 from tests.signer.pdfs import add_empty_field, make_hybrid, make_pdf, qpdf
 from tests.signer.test_hostile import CATALOG, PAGE, PAGES, with_objects

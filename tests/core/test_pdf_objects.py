@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, Reference, StreamObject, read_object
 
-from signer.pdf_objects import parse_direct, parse_indirect
+from core.pdf_objects import parse_direct, parse_indirect
 
 TOKENS = [
     b"<<",

@@ -24,8 +24,8 @@ from pyhanko.pdf_utils.xref import XRefCache, XRefSection
 from core.content import Content, ContentReader
 from core.errors import Malformed
 from core.pdf import Reader
-from signer.pdf_objects import parse_direct, parse_indirect
-from signer.pdf_xref import Builder, Section
+from core.pdf_objects import parse_direct, parse_indirect
+from core.pdf_xref import Builder, Section
 
 SECONDS: Final = 10.0
 """Of processor time that reading one document may take; a sound one takes milliseconds."""
@@ -55,7 +55,7 @@ class Allowance:
     def check(self) -> None:
         """Raises Malformed when it is used up."""
         if time.thread_time() > self._end:
-            raise Malformed("document", "this PDF takes too long to read: print it to a new PDF and send that")
+            raise Malformed("document", "this PDF takes too long to read: it is broken, or made to be; get a sound copy")
 
 
 class _Source(ContentReader):
