@@ -209,7 +209,8 @@ def _check_number(db: Session, key: Subscriber, seen: _Seen) -> None:
         return
     try:
         number = parse_number(request.number)
-        claim = build_claim(db, key.agency_id, number, check_day(request.issued_on, at), request.actor.name)
+        day = check_day(request.issued_on, at)
+        claim = build_claim(db, key.agency_id, number, day, request.actor.name, digest=request.digest)
     except Rejected as error:
         seen.violations += error.violations
         return
@@ -221,7 +222,7 @@ def _check_number(db: Session, key: Subscriber, seen: _Seen) -> None:
                 "number", f"no document of {key.agency.code} has the number {number.text} of {claim.year}: issue that first"
             )
     else:
-        taken = why_taken(row, claim, at)
+        taken = why_taken(db, row, claim, at)
         if taken is not None:
             seen.refuse("number", taken)
             return

@@ -236,7 +236,8 @@ def test_what_a_crash_left_taken_is_given_back_by_reconcile(desk: Desk, monkeypa
         patch.setattr(desk.house.keys, "key", die)
         with pytest.raises(Crash):
             desk.sign(document, number=number, activation=token, **ISSUE)
-    assert [name for name, _ in refusal(desk, document, number=number, activation=token, **ISSUE)] == ["activation", "number"]
+    violations = refusal(desk, desk.approved(), number=number, activation=token, **ISSUE)
+    assert [name for name, _ in violations] == ["activation", "number"]
     desk.clock.move(minutes=3)
     assert desk.house.signer.reconcile(desk.clock() - timedelta(minutes=2)) == 1
     desk.sign(document, number=number, activation=token, **ISSUE)
