@@ -25,6 +25,7 @@ from pki.certificates import Identity
 from signer.compose import Act, compose, compose_in_field
 from signer.marks import draw, draw_nothing, place_marks
 from signer.options import PdfOptions
+from signer.pdf_appearances import settle_appearances
 from signer.pdf_check import Ranges, check_output
 from signer.pdf_field import check_drawable, take_field
 from signer.pdf_hole import Hole, HoleTooSmall, Revision
@@ -109,6 +110,8 @@ def prepare(
             places = [_plain_place(update, options, identity=identity, at=at, picture=picture, font=font)]
         else:
             places = _official_places(update, options, act)
+        if any(place.box is not None for place in places):
+            settle_appearances(update)
         value = update.add_object(signature)
         for place in places:
             place.widget["/V"] = value

@@ -205,10 +205,7 @@ def add_signature_field(
 
 
 def set_signature_flags(update: Update) -> None:
-    """SignaturesExist and AppendOnly (ISO 32000-1, table 219).
-
-    /NeedAppearances stays as it is: without it a form filled by a program shows fields empty or with their old values.
-    """
+    """SignaturesExist and AppendOnly (ISO 32000-1, table 219)."""
     form = update.root["/AcroForm"]
     if entry(form, "/SigFlags") != 3:
         form["/SigFlags"] = generic.NumberObject(3)
