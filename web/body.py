@@ -158,7 +158,8 @@ def read_form(
     """The parts ``document``, ``options`` (None when left out) and those named in ``further`` and ``large``; no others are taken.
 
     ``spooled``: the document, and the parts named in ``large``, may be larger than memory, as for :func:`keep_body`, which is the
-    limit of all together; otherwise limits are those of :func:`read_body`.
+    limit of all together; otherwise limits are those of :func:`read_body`. What the sender calls the document is then in
+    ``req.context.document_name``: empty when it does not say.
     """
     spool: Spool = req.context.spool
     most = spool.limit + _PART_LIMIT if spooled else min(req.context.body_limit, limit or req.context.body_limit)
@@ -175,6 +176,8 @@ def read_form(
                 raise Rejected(name or "part", f"not a part of this request; it takes {taken}")
             if name in found or name in kept:
                 raise Rejected(name, "is given twice")
+            if name == "document":
+                req.context.document_name = part.filename or ""
             if name == "document" or name in large:
                 chunks = iter(lambda: part.stream.read(_CHUNK), b"")  # noqa: B023 - used up before the next part comes
                 kept[name] = spool.keep(chunks) if spooled else Content.of(b"".join(chunks))
@@ -226,6 +229,8 @@ def readable_form() -> Iterator[None]:
         yield
     except MultipartParseError as error:
         raise Malformed("body", f"not readable as {MULTIPART}: {error.description}") from error
+    except UnicodeDecodeError as error:  # names of parts and files
+        raise Malformed("body", f"not readable as {MULTIPART}: the header of a part is not in UTF-8") from error
     except falcon.HTTPError as error:
         raise Malformed("body", f"not readable as {MULTIPART}: {error.title}") from error
 

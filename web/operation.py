@@ -129,6 +129,8 @@ def operation(
     is a model (JSON) or a media type; ``status`` the one of success; ``problems`` the errors worth listing in the reference.
     ``idempotent``: it honours an ``Idempotency-Key``; its actor then carries an origin, and its answer is kept in the database.
     ``pending``: what it answers with 202 where the act waits for approval.
+
+    A resource for people has a method ``answer_problem(req, resp, problem)``, which answers with an error as they read it.
     """
     audience = roles if isinstance(roles, Audience) else frozenset(roles)
     declared = Operation(audience, summary, tag, description, query, body, returns, status, problems, idempotent, pending)
@@ -136,6 +138,7 @@ def operation(
     def decorate(responder: Responder) -> Responder:
         @functools.wraps(responder)
         def respond(resource: Any, req: falcon.Request, resp: falcon.Response, **fields: Any) -> None:
+            req.context.answer_problem = getattr(resource, "answer_problem", None)
             access: Access = req.context.access
             actor = access.admit(req, declared.roles)
             req.context.actor = actor
