@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from audit.log import Actor, append
 from batches.models import Batch, BatchItem, BatchState, ItemState
+from batches.passwords import PasswordSeal
 from batches.spool import BatchFolder, BatchSpool
 from batches.views import (
     BatchProgress,
@@ -59,6 +60,14 @@ class _Draft:
     digest: str
     size: int | None
     options: dict[str, Any]
+    """As they are kept: without the password."""
+    trace: str | None = None
+    """Of the password (:meth:`PasswordSeal.trace`), where there is one."""
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        """What makes it the same as one that was sent before."""
+        return (self.name, self.digest, self.options) + (() if self.trace is None else (self.trace,))
 
 
 class Batches:
@@ -70,6 +79,7 @@ class Batches:
         database: Database,
         now: Now,
         spool: BatchSpool,
+        seal: PasswordSeal,
         digests: DigestSigner,
         activation: ActivationConfig,
         config: BatchesConfig,
@@ -78,6 +88,7 @@ class Batches:
         self._now = now
         self._activation = activation
         self._spool = spool
+        self._seal = seal
         self._digests = digests
         self.config = config
 
@@ -158,7 +169,9 @@ class Batches:
             db.execute(ready.values(state=ItemState.CANCELLED, attempt=None))
             batch.state, batch.finished_at, batch.left = BatchState.CANCELLED, self._now(), 0
             self._note(db, batch, actor, "cancel")
-            return self._view(db, batch)
+            view = self._view(db, batch)
+        self._spool.find(batch.folder).drop_passwords()
+        return view
 
     def discard(self, identifier: int, actor: Actor) -> BatchView:
         """Delete its results. Raises NotFound, Conflict while it runs."""
@@ -193,12 +206,15 @@ class Batches:
         drafts: list[_Draft] = []
         for number, file in enumerate(files, start=1):
             own = _merge(options, file.options, number)
-            if own.password is not None:
-                raise Rejected("password", "is not kept, as a batch would have to: sign an encrypted document by itself")
             kept = folder.keep(number, file.chunks)
             if kept.size == 0:
                 raise Rejected("file", f"number {number} is empty")
-            drafts.append(_Draft(file.name or str(number), kept.digest, kept.size, fields_of(own)))
+            said, trace = fields_of(own), None
+            said.pop("password", None)
+            if own.password is not None:
+                folder.keep_password(number, self._seal.seal(own.password, f"{folder.name}/{number}"))
+                trace = self._seal.trace(own.password)
+            drafts.append(_Draft(file.name or str(number), kept.digest, kept.size, said, trace))
         if not drafts:
             raise Rejected("file", "there is none: send at least one part named file")
         _check_names(drafts)
@@ -218,7 +234,7 @@ class Batches:
         activation: str | None,
     ) -> BatchView:
         """The batch in the database; or the one there is under the key, and then the folder is not needed."""
-        said = _digest([kind, options.signer, options.level, [(one.name, one.digest, one.options) for one in drafts]])
+        said = _digest([kind, options.signer, options.level, [one.said for one in drafts]])
         earlier = self._earlier(key, said, actor)
         if earlier is None:
             kept = self._check_activation(activation, identity, drafts, actor)

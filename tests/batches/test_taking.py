@@ -23,7 +23,7 @@ WRONG_FILES: list[tuple[list[tuple[str, bytes]], str, str]] = [
     ([("..", b"x")], "level=B-B", "name"),
     ([("a\\b", b"x")], "level=B-B", "name"),
     ([("a" * 256, b"x")], "level=B-B", "name"),
-    ([("a.pdf", b"x")], "level=B-B&password=x", "password"),
+    ([("a.pdf", b"x")], f"level=B-B&password={'x' * 128}", "password"),
     ([("options", b"{"), ("a.pdf", b"x")], "level=B-B", "options"),
     ([("options", b"[]"), ("a.pdf", b"x")], "level=B-B", "options"),
     ([("options", b'{"signer": "x"}'), ("a.pdf", b"x")], "level=B-B", "options"),
