@@ -100,7 +100,11 @@ def view_report(report: Report, name: str, words: Words) -> Result:
         Row("SHA-256", report.digest_sha256),
         Row(words("Kiểm tra lúc", "Checked at"), words.moment(report.verified_at)),
     ]
-    technical = [("Format", report.format), ("Indication", report.indication), ("Sub-indication", report.sub_indication)]
+    technical: list[tuple[str, str | None]] = [
+        ("Format", report.format),
+        ("Indication", report.indication),
+        ("Sub-indication", report.sub_indication),
+    ]
     technical += [(item.code, words.of(item.text)) for item in report.findings[:_MOST_FINDINGS]]
     return Result(
         mark=_STATES[report.conclusion],
@@ -116,7 +120,7 @@ def view_report(report: Report, name: str, words: Words) -> Result:
 
 def _summary(report: Report, words: Words) -> str:
     """How many there are, and how many of them are to blame for the verdict."""
-    parts = [*report.signatures, *report.timestamps]
+    parts: list[SignatureVerdict | Timestamp] = [*report.signatures, *report.timestamps]
     failed, passed = (
         sum(one.indication is indication for one in parts) for indication in (Indication.TOTAL_FAILED, Indication.TOTAL_PASSED)
     )
