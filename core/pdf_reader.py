@@ -115,12 +115,18 @@ class BoundedReader(Reader):
         self, ref: generic.Reference, marker: Any, never_decrypt: bool = False, as_metadata_stream: bool = False
     ) -> Any:
         """As pyHanko's, faster for what is small and plainly written."""
-        if self._plain and isinstance(marker, int) and not as_metadata_stream:
+        if isinstance(marker, int) and not as_metadata_stream:
             self.stream.seek(marker)
-            found = parse_indirect(self.stream.read(_SMALL), self)
+            head = self.stream.read(_SMALL)
+            found = (parse_indirect(head, self) if self._plain else None) or self._read_in_place(head, marker)
             if found is not None and (found[0].idnum, found[0].generation) == (ref.idnum, ref.generation):
-                return found[1]
+                handler = None if self._plain or never_decrypt else self.security_handler
+                return found[1] if handler is None else generic.proxy_encrypted_obj(found[1], handler)
         return super()._read_object(ref, marker, never_decrypt, as_metadata_stream)
+
+    def _read_in_place(self, head: bytes, start: int) -> tuple[generic.Reference, generic.PdfObject] | None:  # noqa: ARG002
+        """The object at ``start``, which begins with ``head``, where a reader has a way of its own for it; here none has."""
+        return None
 
     def _get_object_from_stream(self, idnum: int, stmnum: int, idx: int) -> Any:  # noqa: ARG002 - pyHanko's signature
         """An object out of an object stream (ISO 32000-1, 7.5.7), whose index is read once and not for each object."""

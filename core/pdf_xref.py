@@ -29,7 +29,7 @@ from pyhanko.pdf_utils.xref import (
 )
 
 from core.errors import Malformed
-from core.pdf_objects import parse_indirect
+from core.pdf_objects import parse_indirect, parse_stream_head
 
 _ROW: Final = 20
 _ROWS: Final = re.compile(rb"(?:\d{10} \d{5} [nf][ \r\n]{2})*+")
@@ -39,6 +39,7 @@ _MOST_IRREGULAR: Final = 200_000
 """Entries of tables that do not keep to the form, which pyHanko unpacks."""
 _HIGHEST_GENERATION: Final = 0xFFFF
 _SMALL: Final = 4096
+_STREAM_ENDS: Final = b"endstream"
 _WIDEST: Final = 24
 """Bytes of a row in a cross-reference stream: three fields of at most eight."""
 
@@ -58,6 +59,11 @@ class Section(XRefSectionData):
     def _row(self, position: int) -> tuple[int, int, int] | None:
         """(type, second, third field) as a cross-reference stream states them, or None for a row that says nothing."""
         raise NotImplementedError
+
+    @property
+    def rows(self) -> int:
+        """How many entries it has."""
+        return sum(self._counts) + (0 if self.hybrid is None else rows_of(self.hybrid))
 
     @property
     def highest(self) -> int:
@@ -115,6 +121,11 @@ class Section(XRefSectionData):
     obj_streams_used = property(lambda self: self._unpacked.obj_streams_used)
 
 
+def rows_of(section: XRefSection) -> int:
+    """How many entries a section has; of one that is unpacked already no more are known than were allowed for."""
+    return section.xref_data.rows if isinstance(section.xref_data, Section) else 0
+
+
 class _TableSection(Section):
     """Rows of 20 bytes."""
 
@@ -168,8 +179,12 @@ class Builder(XRefBuilder):
     def _read_xref_stream_object(self) -> tuple[generic.Reference, generic.StreamObject]:
         """As pyHanko's, faster for what is small and plainly written."""
         start = self.stream.tell()
-        found = parse_indirect(self.stream.read(_SMALL), self.handler)
+        data = self.stream.read(_SMALL)
+        found = parse_indirect(data, self.handler)
         if found is not None and isinstance(found[1], generic.StreamObject) and found[1].get("/Type") == "/XRef":
+            head = parse_stream_head(data, self.handler)
+            ends = data.index(_STREAM_ENDS, 0 if head is None else head[2] + len(found[1].encoded_data))
+            self.stream.seek(start + ends + len(_STREAM_ENDS))
             return found[0], found[1]
         self.stream.seek(start)
         reference, stream = super()._read_xref_stream_object()  # type: ignore[no-untyped-call]  # pyHanko states no types for it

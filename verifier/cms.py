@@ -5,7 +5,7 @@ Independent of the builder in ``core/cms.py`` on purpose: what one gets wrong th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -60,12 +60,25 @@ class SignedMessage:
     """None for one we do not know: see ``algorithm_name``."""
     algorithm_name: str
     signature: bytes
-    attributes: tuple[bytes, ...]
-    """The signed attributes as SET OF, in the encodings they may have been signed in; empty when there are none."""
+    attributes: Any
+    """The signed attributes as asn1crypto has them, or None when there are none."""
     values: dict[str, list[Any]]
     """Signed attributes by asn1crypto's name or dotted OID: their values."""
     timestamps: tuple[bytes, ...]
     """TimeStampTokens over the signature value (id-aa-timeStampToken)."""
+
+    def attribute_encodings(self) -> Iterator[bytes]:
+        """The signed attributes as SET OF, in the encodings they may have been signed in.
+
+        RFC 5652 clause 5.4 wants the DER signed; some wrote, and signed, another order: both are offered.
+        """
+        as_sent = core.SetOf(spec=cms.CMSAttribute)
+        as_sent.contents = self.attributes.contents
+        sent = as_sent.dump()
+        yield sent
+        sorted_again = cms.CMSAttributes(list(self.attributes.untag())).dump(force=True)
+        if sorted_again != sent:
+            yield sorted_again
 
     @property
     def claimed_at(self) -> datetime | None:
@@ -108,7 +121,7 @@ def _read(signed: Any, signer: Any) -> SignedMessage:
         algorithm=algorithm,
         algorithm_name=name,
         signature=signer["signature"].native,
-        attributes=_attribute_encodings(attributes) if present else (),
+        attributes=attributes if present else None,
         values=values,
         timestamps=_timestamps(signer["unsigned_attrs"]),
     )
@@ -193,16 +206,6 @@ def _signature_algorithm(signer: Any) -> tuple[SignatureAlgorithm | None, str]:
     return SignatureAlgorithm(known, own), name
 
 
-def _attribute_encodings(attributes: Any) -> tuple[bytes, ...]:
-    """RFC 5652 clause 5.4 wants the DER of SET OF signed; some wrote, and signed, another order: both are offered."""
-    untagged = attributes.untag()
-    as_sent = core.SetOf(spec=cms.CMSAttribute)
-    as_sent.contents = attributes.contents
-    sent = as_sent.dump()
-    sorted_again: bytes = cms.CMSAttributes(list(untagged)).dump(force=True)
-    return (sent,) if sent == sorted_again else (sent, sorted_again)
-
-
 def _attribute_values(attributes: Any) -> dict[str, list[Any]]:
     values: dict[str, list[Any]] = {}
     for attribute in attributes:
@@ -277,7 +280,7 @@ def check_signed_data(message: SignedMessage, key: PublicKeyTypes, content: Octe
     with reading("cms"):
         if message.algorithm is None or not known_digest(message.digest_algorithm) or not known_digest(message.algorithm.digest):
             return SubIndication.CRYPTO_CONSTRAINTS_FAILURE
-        if not message.attributes:
+        if message.attributes is None:
             return _check_plain(message, message.algorithm, key, content)
         return _check_attributes(message, message.algorithm, key, content)
 
@@ -290,7 +293,7 @@ def _check_attributes(
         return SubIndication.FORMAT_FAILURE
     if digests[0].native != content.digest(message.digest_algorithm):
         return SubIndication.HASH_FAILURE
-    for encoding in message.attributes:
+    for encoding in message.attribute_encodings():
         hashed = digest(algorithm.digest, [encoding])
         if signature_holds(key, algorithm, message.signature, signed=encoding, hashed=hashed):
             return None

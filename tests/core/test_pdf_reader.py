@@ -48,6 +48,8 @@ def test_every_object_is_found_where_pyhanko_finds_it(tmp_path: Path, kind: str)
         numbers = [{ref.idnum for ref in reader.xrefs.explicit_refs_in_revision(revision)} for reader in (ours, theirs)]
         assert numbers[0] == numbers[1]
         assert max(numbers[0]) <= ours.highest_number
+        ends = [reader.xrefs.get_xref_container_info(revision).end_location for reader in (theirs, ours)]
+        assert document[slice(*ends)].strip()[:2] in (b"", b"<<"), "of a table ours holds the trailer as well"
     for number in range(ours.highest_number + 3):
         for generation in (0, 1, 65535):
             assert ours.xrefs[Reference(number, generation)] == theirs.xrefs[Reference(number, generation)]
