@@ -137,7 +137,7 @@ class PdfOptions(BaseModel):
         default=None,
         description="Form fields that this signature locks (FieldMDP): their names with commas between, or `*` for all of them.",
     )
-    qr: bool = Field(default=False, description="Draw a QR code beside it that leads to the page where the document is verified.")
+    qr: bool = Field(default=False, description="Draw a QR code beside it that leads to this signature's own page.")
     password: str | None = Field(default=None, max_length=127, repr=False, description="Password that opens an encrypted document.")
     secrecy: Line | None = Field(
         default=None, description="Its degree of secrecy, where it has one: a document marked MẬT, TỐI MẬT or TUYỆT MẬT is refused."

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from core.content import Content
 from verifier.page_views import Mark, Row, view_report
 from verifier.page_words import LEVELS, PROBLEMS, PROFILES, Language, Words, show
-from verifier.verdict import Report
+from verifier.verdict import Conclusion, Report
 
 Status = Literal["good", "suspended", "revoked", "expired", "unknown"]
 _LANGUAGES: Final = (("vi", "Tiếng Việt"), ("en", "English"))
@@ -102,7 +102,7 @@ class Pages:
             _path(signature),
             result=view_report(report, name, words),
             signature=self._signature(signature, words),
-            comparison=None if signature is None else _compare(signature, document, report.digest_sha256, words),
+            comparison=None if signature is None else _compare(signature, document, report, words),
         )
 
     def problem(self, language: Language, path: str, problem: dict[str, Any]) -> str:
@@ -167,7 +167,7 @@ def _signature_rows(signature: SignatureOnPaper, words: Words) -> list[Row]:
 def _status_row(signature: SignatureOnPaper, words: Words) -> Row:
     since = words.moment(signature.since)
     said: dict[Status, tuple[str, str, Mark]] = {
-        "good": ("còn hiệu lực", "valid", "good"),
+        "good": ("còn hiệu lực", "valid", ""),  # no tick on this page: a copied code would get it too
         "suspended": (f"bị tạm dừng từ {since}", f"suspended since {since}", "open"),
         "revoked": (f"bị thu hồi từ {since}", f"revoked since {since}", "open"),
         "expired": (f"hết hạn từ {since}", f"expired since {since}", "open"),
@@ -187,9 +187,9 @@ def _status_row(signature: SignatureOnPaper, words: Words) -> Row:
     return Row(words("Chứng thư hiện nay", "The certificate now"), words(vi, en), note, mark)
 
 
-def _compare(signature: SignatureOnPaper, document: Content, digest: str, words: Words) -> Row:
+def _compare(signature: SignatureOnPaper, document: Content, report: Report, words: Words) -> Row:
     """Whether a file is the one that left the house under the code, or begins with it."""
-    if digest == signature.sha256:
+    if report.digest_sha256 == signature.sha256:
         text = words(
             "Tệp này đúng từng byte là tệp đã ký mà mã trên văn bản dẫn tới.",
             "This is, byte for byte, the signed file that the code on the document leads to.",
@@ -200,7 +200,11 @@ def _compare(signature: SignatureOnPaper, document: Content, digest: str, words:
             "Phần đầu của tệp đúng từng byte là tệp đã ký; sau đó có phần ghi thêm (như chữ ký khác), được xem xét dưới đây.",
             "It begins with the signed file, byte for byte; what was added behind it (such as further signatures) is judged below.",
         )
-        return Row(words("Khớp với mã trên văn bản", "It is the document of this code"), text, mark="good")
+        return Row(
+            words("Khớp với mã trên văn bản", "It is the document of this code"),
+            text,
+            mark="good" if report.conclusion is Conclusion.VALID else "open",
+        )
     text = words(
         "Đây KHÔNG phải tệp đã ký mà mã dẫn tới: là văn bản khác, hoặc đã bị sửa hay lưu lại. Chữ ký trong tệp (nếu có) được xem "
         "xét riêng dưới đây và không liên quan đến mã.",

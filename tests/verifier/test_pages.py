@@ -119,7 +119,7 @@ def test_the_form_works_without_a_script_and_loads_nothing_of_others(desk: Desk)
         assert {item.get("id") for item in page.tree.xpath("//input[not(@type='hidden')]")} == labelled
         loaded = page.tree.xpath("//@src | //link/@href")
         assert loaded
-        assert all(re.fullmatch(r"/static/[a-z]+\.(css|js)", address) for address in loaded)
+        assert all(re.fullmatch(r"/static/[a-z]+\.(css|js|svg)", address) for address in loaded)
         assert not page.tree.xpath("//style | //script[not(@src)] | //@style | //@*[starts-with(name(), 'on')]")
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -313,6 +313,7 @@ def test_a_code_tells_what_was_signed_and_that_this_proves_nothing_yet(desk: Des
     assert page.rows("Chứng thư hiện nay") == ["còn hiệu lực"]
     assert hashlib.sha256(paper).hexdigest() in page.rows("SHA-256 của tệp đã ký")[0]
     assert page.banners == [("open", "Như vậy chưa đủ để tin văn bản")]
+    assert not page.tree.xpath("//*[contains(@class, 'good')]")
     assert page.tree.get_element_by_id("check").get("action") == f"/verify/{CODE}?lang=vi"
 
 
@@ -320,6 +321,8 @@ def test_the_file_in_hand_is_held_against_the_code(desk: Desk, paper: bytes, pki
     assert desk.post(paper, f"/verify/{CODE}").banners[0] == ("good", "Khớp với mã trên văn bản")
     further = sign(paper, pki, field="Signature2")
     assert desk.post(further, f"/verify/{CODE}").banners[0] == ("good", "Khớp với mã trên văn bản")
+    added = desk.post(further + b"\n% more", f"/verify/{CODE}").banners
+    assert added == [("open", "Khớp với mã trên văn bản"), ("bad", "Không hợp lệ")]
     other = sign(plain_pdf(2), pki)
     assert desk.post(other, f"/verify/{CODE}").banners == [("bad", "KHÔNG khớp với mã trên văn bản"), ("good", "Hợp lệ")]
     assert desk.post(paper[:-1], f"/verify/{CODE}?lang=en").banners[0] == ("bad", "It is NOT the document of this code")
