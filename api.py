@@ -110,7 +110,8 @@ def _page_routes(services: Services) -> Routes:
     """Verification for people."""
     config = services.config
     site = Site(config.public_url, config.tsa.operator, config.development, config.server.document_limit)
-    counter = http_pages.Counter(verifier=services.verifier, find=build_page_finder(services.database, services.now), site=site)
+    find = build_page_finder(services.database, services.now)
+    counter = http_pages.Counter(verifier=services.verifier, find=find, site=site, threads=config.server.threads)
     return [("/verify", http_pages.VerificationForm(counter)), ("/verify/{code}", http_pages.SignaturePage(counter))]
 
 

@@ -13,6 +13,7 @@ from core.errors import Malformed, NotFound, Rejected, TooLarge, Unavailable
 from verifier.page_words import Language
 from verifier.pages import FindPage, Pages, SignatureOnPaper, Site
 from verifier.service import Verifier
+from web.body import drain
 from web.operation import PUBLIC, Document, operation
 from web.pages import send_page
 from web.turns import Turns
@@ -39,10 +40,11 @@ class FormOptions(PageOptions):
 class Counter:
     """What both pages share: who checks, who finds, and how many may be served at once."""
 
-    def __init__(self, *, verifier: Verifier, find: FindPage, site: Site) -> None:
+    def __init__(self, *, verifier: Verifier, find: FindPage, site: Site, threads: int) -> None:
+        """``threads``: of this process; a quarter of them check at once, and as long as half of them wait, a quarter stays free."""
         self._verifier = verifier
         self._find = find
-        self._turns = Turns("verification", at_once=2, waiting=2, patience=10.0)
+        self._turns = Turns("verification", at_once=max(1, threads // 4), waiting=threads // 2, patience=10.0)
         self.pages = Pages(site)
 
     def signature(self, code: str) -> SignatureOnPaper:
@@ -75,6 +77,8 @@ class Counter:
         """Answer with an error as a page; implements what :mod:`web.problems` asks of a resource."""
         language: Language = "en" if req.params.get("lang") == "en" else "vi"
         path = "/verify" if problem["status"] == 404 else req.path
+        if problem["status"] == 413:
+            drain(req)
         _send(resp, self.pages.problem(language, path, problem))
 
 

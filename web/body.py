@@ -210,6 +210,17 @@ def receiving(req: falcon.Request, most: int) -> Iterator[Upload]:
     req.context.body_digest = upload.digest.digest()
 
 
+def drain(req: falcon.Request) -> None:
+    """Take in what is still being sent, for PATIENCE seconds or so: a browser reads no answer before it is rid of its body."""
+    deadline = time.monotonic() + PATIENCE
+    with _patiently(req.env.get("gunicorn.socket")):
+        try:
+            while time.monotonic() < deadline and req.bounded_stream.read(_CHUNK):
+                pass
+        except Exception:  # noqa: BLE001 - for a broken connection each server has its own type, and the answer is under way anyhow
+            return
+
+
 @contextmanager
 def _patiently(connection: socket.socket | None) -> Iterator[None]:
     """No wait on the connection lasts longer than PATIENCE."""

@@ -81,7 +81,7 @@ class Desk:
 
     def __init__(self, verifier: Verifier, database: Database) -> None:
         self.papers: dict[str, OnPaper] = {}
-        counter = Counter(verifier=verifier, find=self.papers.get, site=SITE)
+        counter = Counter(verifier=verifier, find=self.papers.get, site=SITE, threads=8)
         app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=database), body_limit=LIMIT)])
         problems.install(app)
         app.add_route("/verify", VerificationForm(counter))
