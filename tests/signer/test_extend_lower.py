@@ -12,44 +12,31 @@ from cryptography import x509
 from falcon import testing
 
 from audit.log import AuditEntry
-from bootstrap import build_broken_finder
 from core.content import Content
 from core.errors import Unavailable
 from pki.crl import CrlPublisher
 from pki.material import Material, ValidationMaterial
 from registry.models import ApiClient
 from registry.registry import key_digest
-from signer.extend import Extender, ExtendOptions, ExtensionLevel
+from signer.extend import ExtendOptions, ExtensionLevel
 from signer.http_archive import Extensions
-from signer.levels import Reached, Stamper
+from signer.levels import Reached
 from signer.options import PadesLevel, PdfOptions
 from signer.plan import ArchivePlan, PlanQuery
 from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import make_pdf
 from tests.signer.test_extend import extend, judge
 from tests.signer.test_levels import Away
-from verifier.service import Verifier
 from verifier.verdict import Conclusion
 from web import problems
 from web.access import ApiKeys, Shell
 
 
-def extender(house: House, *, when_away: str = "lower", stamper: Stamper | None = None) -> Extender:
-    stamper = stamper or house.tsa
-    return Extender(
-        database=house.database,
-        now=house.now,
-        levels=house.levels(when_away, stamper),
-        stamper=stamper,
-        material=house.material(),
-        plan=house.plan(),
-        find_broken=build_broken_finder(Verifier(database=house.database, now=house.now)),
-    )
-
-
 def run(house: House, document: bytes, level: ExtensionLevel = "B-LTA", **parts: Any) -> tuple[bytes, list[Reached]]:
     told: list[Reached] = []
-    extended = extender(house, **parts).extend(Content.of(document), ExtendOptions(level=level), CLIENT, lowered=told.append)
+    extended = house.extender(**{"when_away": "lower", **parts}).extend(
+        Content.of(document), ExtendOptions(level=level), CLIENT, lowered=told.append
+    )
     return extended.read(0, extended.size), told
 
 
@@ -133,7 +120,7 @@ def test_over_http_the_header_says_what_was_reached(house: House) -> None:
     app: Any = falcon.App(middleware=[Shell(access=ApiKeys(database=house.database), body_limit=1_000_000)])
     problems.install(app)
     for path, when_away in (("/lower", "lower"), ("/refuse", "refuse")):
-        app.add_route(path, Extensions(extender=extender(house, when_away=when_away, stamper=Away(house, at_once=True))))
+        app.add_route(path, Extensions(extender=house.extender(when_away, Away(house, at_once=True))))
     headers = {"Authorization": "Bearer a-key", "Content-Type": "application/pdf"}
     document = signed_at(house, "B-T")
     answer = testing.TestClient(app).simulate_post("/lower", body=document, headers=headers)
