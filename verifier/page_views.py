@@ -132,16 +132,18 @@ def _summary(report: Report, words: Words) -> str:
         return words("Đã đọc được tệp; tệp không mang chữ ký số nào.", "The file was read; it carries no digital signature.")
     if not parts:
         return words("Không kiểm tra được tệp này.", "This file could not be checked.")
+    alone = len(parts) == 1
     if report.conclusion is Conclusion.VALID:
-        return words(f"{count}; tất cả đều hợp lệ.", f"{count}; all of it is valid.")
+        return words(f"{count}, {'' if alone else 'tất cả đều '}hợp lệ.", f"{count}; {'it is' if alone else 'all are'} valid.")
     if report.conclusion is Conclusion.INVALID:
+        which = ("", "it is") if alone else (f"{failed} ", f"{failed} {'is' if failed == 1 else 'are'}")
         return words(
-            f"{count}; {failed} không hợp lệ. Đừng tin văn bản này.", f"{count}; {failed} not valid. Do not trust this document."
+            f"{count}, {which[0]}không hợp lệ. Đừng tin văn bản này.", f"{count}; {which[1]} not valid. Do not trust this document."
         )
     undecided = len(parts) - passed
     return words(
-        f"{count}; {undecided} chưa kết luận được. Lý do ghi ở từng chữ ký.",
-        f"{count}; {undecided} could not be decided. The reason stands with each.",
+        f"{count}, {'' if alone else f'{undecided} '}chưa kết luận được. Lý do ghi ở dưới.",
+        f"{count}; {'it' if alone else undecided} could not be decided. The reason is given below.",
     )
 
 
