@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.log import SYSTEM, AuditEntry
 from core.db import Database
 from core.errors import Unavailable
 from core.settings import Config
 from pki.crl import CrlPublisher
+from pki.models import ExternalCertificate
 from pki.revocation import Revocations
-from signer.models import VerificationPage
+from registry.models import Subscriber
+from signer.models import Signature, VerificationPage
 from signer.options import PdfOptions
 from signer.verification_pages import CODE_BITS, PublishedSignature, draft_page, find_page, format_code, parse_code
 from tests.conftest import Clock
@@ -82,6 +85,29 @@ def test_the_certificate_is_shown_as_it_is_now(house: House, clock: Clock) -> No
     revocations.revoke(serial, reason="keyCompromise", actor=SYSTEM)
     clock.move(days=2000)
     assert found(house, page.code) == ("revoked", began)
+
+
+def test_of_a_certificate_of_another_authority_the_status_is_not_known_here(house: House) -> None:
+    page, _ = published(house)
+    certificate = house.identity().certificate
+    with house.database.write() as db:
+        row = db.scalars(sa.select(Signature)).one()
+        row.serial, row.key_label = "abc", "their-key"
+        subscriber_id = db.scalars(sa.select(Subscriber.id)).first()
+        external = ExternalCertificate(
+            subscriber_id=subscriber_id,
+            key_label="their-key",
+            spki_sha256="00",
+            requested_at=house.now(),
+            serial="abc",
+            domain="cong-vu",
+            der=certificate.public_bytes(Encoding.DER),
+        )
+        db.add(external)
+    with house.database.read() as db:
+        shown = find_page(db, page.code, house.now())
+    assert shown is not None
+    assert (shown.certificate, shown.status, shown.since) == (certificate, "unknown", None)
 
 
 def found(house: House, code: str) -> tuple[str, Any]:
