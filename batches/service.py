@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from audit.log import Actor, append
+from batches.drafts import Draft, check_names, merge_options
 from batches.models import Batch, BatchItem, BatchState, ItemState
 from batches.passwords import PasswordSeal
 from batches.spool import BatchFolder, BatchSpool
@@ -26,7 +26,6 @@ from batches.views import (
     ItemProblem,
     ItemQuery,
     ItemView,
-    check_name,
     fields_of,
 )
 from core.clock import Now
@@ -52,22 +51,6 @@ class SentFile:
     name: str
     options: bytes | None
     chunks: Iterator[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    name: str
-    digest: str
-    size: int | None
-    options: dict[str, Any]
-    """As they are kept: without the password."""
-    trace: str | None = None
-    """Of the password (:meth:`PasswordSeal.trace`), where there is one."""
-
-    @property
-    def said(self) -> tuple[object, ...]:
-        """What makes it the same as one that was sent before."""
-        return (self.name, self.digest, self.options) + (() if self.trace is None else (self.trace,))
 
 
 class Batches:
@@ -121,8 +104,8 @@ class Batches:
         identity = self._digests.identity(options.signer, body.algorithm, actor)
         named = [item.name or str(number) for number, item in enumerate(body.items, start=1)]
         octets = [parse_digest(item.digest, body.algorithm).hex() for item in body.items]
-        drafts = [_Draft(name, digest, None, {"algorithm": body.algorithm}) for name, digest in zip(named, octets, strict=True)]
-        _check_names(drafts)
+        drafts = [Draft(name, digest, None, {"algorithm": body.algorithm}) for name, digest in zip(named, octets, strict=True)]
+        check_names(drafts)
         folder = self._spool.create()
         try:
             return self._create("digest", drafts, identity, options, folder=folder, key=key, actor=actor, activation=activation)
@@ -202,10 +185,10 @@ class Batches:
         with self._database.read() as db:
             return signing_identity(db, client=actor.name, signer=signer, at=self._now())
 
-    def _keep(self, folder: BatchFolder, files: Iterable[SentFile], options: PdfOptions) -> list[_Draft]:
-        drafts: list[_Draft] = []
+    def _keep(self, folder: BatchFolder, files: Iterable[SentFile], options: PdfOptions) -> list[Draft]:
+        drafts: list[Draft] = []
         for number, file in enumerate(files, start=1):
-            own = _merge(options, file.options, number)
+            own = merge_options(options, file.options, number)
             kept = folder.keep(number, file.chunks)
             if kept.size == 0:
                 raise Rejected("file", f"number {number} is empty")
@@ -214,17 +197,17 @@ class Batches:
             if own.password is not None:
                 folder.keep_password(number, self._seal.seal(own.password, f"{folder.name}/{number}"))
                 trace = self._seal.trace(own.password)
-            drafts.append(_Draft(file.name or str(number), kept.digest, kept.size, said, trace))
+            drafts.append(Draft(file.name or str(number), kept.digest, kept.size, said, trace))
         if not drafts:
             raise Rejected("file", "there is none: send at least one part named file")
-        _check_names(drafts)
+        check_names(drafts)
         folder.settle()
         return drafts
 
     def _create(
         self,
         kind: str,
-        drafts: Sequence[_Draft],
+        drafts: Sequence[Draft],
         identity: Identity,
         options: PdfOptions,
         *,
@@ -265,7 +248,7 @@ class Batches:
         return earlier
 
     def _check_activation(
-        self, activation: str | None, identity: Identity, drafts: Sequence[_Draft], actor: Actor
+        self, activation: str | None, identity: Identity, drafts: Sequence[Draft], actor: Actor
     ) -> KeptToken | None:
         if identity.subscriber is None:
             return None
@@ -292,7 +275,7 @@ class Batches:
                 raise Conflict("this Idempotency-Key was used for another batch: take a new one")
             return self._view(db, batch)
 
-    def _insert(self, batch: Batch, drafts: Sequence[_Draft], actor: Actor) -> BatchView:
+    def _insert(self, batch: Batch, drafts: Sequence[Draft], actor: Actor) -> BatchView:
         with self._database.write() as db:
             db.add(batch)
             db.flush()
@@ -349,40 +332,6 @@ class Batches:
         problem = None if row.problem is None else ItemProblem.model_validate(row.problem)
         fields = {name: getattr(row, name) for name in ("number", "name", "digest", "size", "state", "level")}
         return ItemView(**fields, problem=problem, result=result)
-
-
-def _merge(options: PdfOptions, own: bytes | None, number: int) -> PdfOptions:
-    """The options of one document: those of the batch, with its own over them; the signer and level are the batch's."""
-    said = fields_of(options)
-    if own is not None:
-        try:
-            found = json.loads(own)
-        except ValueError as error:
-            raise Rejected("options", f"those before file {number} are no JSON") from error
-        if not isinstance(found, dict) or {"signer", "level"} & set(found):
-            raise Rejected("options", f"those before file {number} must be a JSON object, without signer and level")
-        said |= found
-    try:
-        return PdfOptions.model_validate_json(json.dumps(said))
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False, include_context=False)
-        fields = [Violation(".".join(map(str, item["loc"])) or "options", f"of file {number}: {item['msg']}") for item in wrong]
-        raise Rejected.all(fields) from error
-
-
-def _check_names(drafts: Sequence[_Draft]) -> None:
-    seen: dict[str, int] = {}
-    violations = []
-    for number, draft in enumerate(drafts, start=1):
-        try:
-            check_name(draft.name)
-        except ValueError as error:
-            violations.append(Violation("name", f"of item {number}: {error}"))
-        earlier = seen.setdefault(draft.name, number)
-        if earlier != number:
-            violations.append(Violation("name", f"items {earlier} and {number} have the same: {draft.name[:80]!r}"))
-    if violations:
-        raise Rejected.all(violations[:20])
 
 
 def _digest(value: object) -> str:
