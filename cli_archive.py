@@ -100,7 +100,10 @@ def renew_file(services: Services, file: Path, before: datetime, password: str |
         found = services.extender.inspect(Content.of_file(source), password)
     if found.newest is None:
         return "not at B-LTA: `condau extend` makes it so" if found.signatures else "carries no signature"
-    due = services.plan.due(holds_until(found.newest))
+    until = holds_until(found.newest)
+    if until <= services.now():
+        raise Conflict(f"too late: its newest timestamp proves nothing since {until:%Y-%m-%d}, and no further one mends that")
+    due = services.plan.due(until)
     if due > before:
         return f"not due before {due:%Y-%m-%d}"
     extended = _write(file, file, services, ExtendOptions(password=password))

@@ -154,3 +154,8 @@ def test_files_in_a_folder_are_renewed_where_they_lie(house: House, clock: Clock
     assert path.stat().st_mode & 0o777 == 0o640
     assert sorted(one.name for one in tmp_path.iterdir() if "sqlite" not in one.name) == ["a.pdf", "b.pdf"]
     assert renew_file(services, path, clock(), None).startswith("not due before")
+    after = path.read_bytes()
+    clock.move(days=12 * 365)
+    with pytest.raises(Conflict, match="too late"):
+        renew_file(services, path, clock(), None)
+    assert path.read_bytes() == after
