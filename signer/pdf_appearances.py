@@ -72,14 +72,19 @@ def _shows_what_it_holds(kind: Any, value: Any, widget: DictionaryObject) -> boo
     if drawn is None:
         return not value and not entry(widget, "/MK")
     text = "" if value is None else value
-    return isinstance(text, str) and isinstance(drawn, StreamObject) and _shown(drawn.data) == "".join(text.split())
+    return isinstance(text, str) and isinstance(drawn, StreamObject) and _shown(drawn) == "".join(text.split())
 
 
-def _shown(content: bytes) -> str:
-    """The letters of a content stream without blanks, if its font has a simple encoding."""
+def _shown(drawn: StreamObject) -> str | None:
+    """The letters of an appearance without blanks, if its font has a simple encoding; None where it cannot be read."""
+    try:
+        content = drawn.data
+    except Exception:  # noqa: BLE001 - what is filled in there decodes in ways of its own, and is no reason not to sign
+        return None
     found = bytearray()
     for literal, digits in _STRINGS.findall(content):
-        found += bytes.fromhex(digits.decode() + "0" * (len(b"".join(digits.split())) % 2)) if digits else _unescape(literal)
+        hexadecimal = b"".join(digits.split()).decode()
+        found += bytes.fromhex(hexadecimal + "0" * (len(hexadecimal) % 2)) if digits else _unescape(literal)
     return "".join(found.decode("latin-1").split())
 
 

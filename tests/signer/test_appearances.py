@@ -77,10 +77,22 @@ def test_every_viewer_shows_the_signature_and_the_field(studio: House, tmp_path:
         (b"BT /Helv 12 Tf (So 16) Tj ET", False),  # what it held before
         (b"BT /Helv 12 Tf <00360052> Tj ET", False),  # glyph numbers: nobody can tell
         (b"BT /Helv 12 Tf (So 17) Tj ET", True),  # a button without an appearance
+        (b"BT /Helv 12 Tf (So 17) Tj <5> Tj ET", False),
     ],
 )
 def test_where_something_would_look_different_it_stays(studio: House, content: bytes | None, more: bool) -> None:
     assert wanted(signed(studio, form(content, more=more)))
+
+
+def test_an_appearance_that_cannot_be_read_is_no_reason_not_to_sign(studio: House) -> None:
+    with pikepdf.open(io.BytesIO(form())) as pdf:
+        pdf.Root.AcroForm.Fields[0].AP.N.write(b"this is no zlib", filter=Name.FlateDecode)
+        pdf.save(broken := io.BytesIO(), compress_streams=False)
+    assert wanted(signed(studio, broken.getvalue()))
+
+
+def test_strings_are_read_however_they_are_written(studio: House) -> None:
+    assert not wanted(signed(studio, form(b"BT [(S\\157) -20 <2031 3\n7>] TJ ET")))
 
 
 def test_the_second_signature_changes_nothing(studio: House, tmp_path: Path) -> None:
