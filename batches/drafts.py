@@ -38,7 +38,7 @@ def merge_options(options: PdfOptions, own: bytes | None, number: int) -> PdfOpt
     if own is not None:
         try:
             found = json.loads(own)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Rejected("options", f"those before file {number} are no JSON") from error
         if not isinstance(found, dict) or {"signer", "level"} & set(found):
             raise Rejected("options", f"those before file {number} must be a JSON object, without signer and level")

@@ -25,6 +25,7 @@ WRONG_FILES: list[tuple[list[tuple[str, bytes]], str, str]] = [
     ([("a" * 256, b"x")], "level=B-B", "name"),
     ([("a.pdf", b"x")], f"level=B-B&password={'x' * 128}", "password"),
     ([("options", b"{"), ("a.pdf", b"x")], "level=B-B", "options"),
+    ([("options", b'{"reason":' + b"[" * 9000), ("a.pdf", b"x")], "level=B-B", "options"),
     ([("options", b"[]"), ("a.pdf", b"x")], "level=B-B", "options"),
     ([("options", b'{"signer": "x"}'), ("a.pdf", b"x")], "level=B-B", "options"),
     ([("options", b'{"no_such": 1}'), ("a.pdf", b"x")], "level=B-B", "no_such"),
