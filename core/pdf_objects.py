@@ -27,6 +27,7 @@ from pyhanko.pdf_utils.generic import (
 )
 
 _DEEPEST: Final = 30
+_MOST_TOKENS: Final = 200_000
 _ENDS: Final = rb"(?=[\t\n\r /<>\[\]()])"
 _TOKEN: Final = re.compile(
     rb"[\t\n\r ]*+(?:"
@@ -111,11 +112,13 @@ class _Parser:
         self._data = data
         self.at = at
         self._reference = reference
+        self._left = _MOST_TOKENS
 
     def value(self, depth: int = 0) -> PdfObject | None:
         """The object at the position, which goes behind it; None where this is not for us."""
         match = _TOKEN.match(self._data, self.at)
-        if match is None or depth > _DEEPEST:
+        self._left -= 1
+        if match is None or depth > _DEEPEST or self._left < 0:
             return None
         self.at = match.end()
         kind = match.lastgroup or ""

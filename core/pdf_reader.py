@@ -32,6 +32,9 @@ SECONDS: Final = 10.0
 _MIB: Final = 1 << 20
 _LARGEST_READ: Final = 32 * _MIB
 """Bytes of one stream or table that are taken into memory; only pictures are larger, and those are not looked at."""
+_LONGEST_TABLE: Final = 8 * _MIB
+_LONGEST_OBJECT: Final = _MIB
+"""Bytes that are read one by one; only what is built to keep us busy is longer."""
 _BUFFER: Final = 1 << 16
 _SMALL: Final = 4096
 """Bytes in which an object is tried to be read at once."""
@@ -64,12 +67,25 @@ class _Source(ContentReader):
     def __init__(self, content: Content, allowance: Allowance) -> None:
         super().__init__(content)
         self._allowance = allowance
+        self._ended = 0
+        self._in_a_row = 0
+        self._most = _LONGEST_TABLE
+
+    def restart(self) -> None:
+        """What is read now is an object, and has nothing to do with what was read before."""
+        self._in_a_row = 0
+        self._most = _LONGEST_OBJECT
 
     def readinto(self, buffer: Any) -> int:
         self._allowance.check()
-        if memoryview(buffer).nbytes > _LARGEST_READ:
-            raise Malformed("document", "this PDF cannot be read: what should be small in it is larger than 32 MiB")
-        return super().readinto(buffer)
+        size = memoryview(buffer).nbytes
+        goes_on = abs(self.tell() - self._ended) <= _BUFFER
+        self._in_a_row = (self._in_a_row if goes_on else 0) + (size if size <= _BUFFER else 0)
+        if size > _LARGEST_READ or self._in_a_row > self._most:
+            raise Malformed("document", "this PDF cannot be read: what should be small in it is too large")
+        read = super().readinto(buffer)
+        self._ended = self.tell()
+        return read
 
 
 class BoundedReader(Reader):
@@ -81,7 +97,8 @@ class BoundedReader(Reader):
     def __init__(self, document: Content, earlier: BoundedReader | None = None) -> None:
         # in place of pyHanko's own __init__, which would unpack the whole cross-reference table
         self.allowance = Allowance()
-        self.stream = self._open(document)
+        self._source = _Source(document, self.allowance)
+        self.stream = cast("BinaryIO", io.BufferedReader(self._source, _BUFFER))
         self.strict = False
         self.resolved_objects: dict[tuple[int, int], generic.PdfObject] = {}
         self._security_handler = None
@@ -108,14 +125,12 @@ class BoundedReader(Reader):
         """The highest object number any section has room for."""
         return max((_highest(section) for section in self.sections), default=0)
 
-    def _open(self, content: Content) -> BinaryIO:
-        return cast("BinaryIO", io.BufferedReader(_Source(content, self.allowance), _BUFFER))
-
     def _read_object(
         self, ref: generic.Reference, marker: Any, never_decrypt: bool = False, as_metadata_stream: bool = False
     ) -> Any:
         """As pyHanko's, faster for what is small and plainly written."""
         if isinstance(marker, int) and not as_metadata_stream:
+            self._source.restart()
             self.stream.seek(marker)
             head = self.stream.read(_SMALL)
             found = (parse_indirect(head, self) if self._plain else None) or self._read_in_place(head, marker)
@@ -139,7 +154,9 @@ class BoundedReader(Reader):
         found = parse_direct(data, offsets[idnum], reference)
         if found is not None:
             return found
-        stream = self._open(Content.of(data))
+        source = _Source(Content.of(data), self.allowance)
+        source.restart()
+        stream = io.BufferedReader(source, _BUFFER)
         stream.seek(offsets[idnum])
         try:
             return generic.read_object(stream, reference)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import OrderedDict
+from functools import cached_property
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
@@ -15,18 +16,21 @@ from core.content import Content
 from core.errors import Malformed
 from core.pdf_objects import parse_indirect, parse_stream_head
 from core.pdf_xref import rows_of
-from verifier.pdf_revision import Revision, references_in
+from verifier.pdf_revision import Revision, reference_to, references_in
 from verifier.pdf_streams import LARGE, LargeStream
 from verifier.reading import reading
 
 _MOST_VISITS: Final = 1_000_000
-_KEPT: Final = 250_000
+_KEPT: Final = 150_000
 """Parts of objects that are kept in memory, at some hundred bytes each."""
+_LARGEST_OBJECT: Final = 100_000
+"""Parts of one object: each revision has a copy of what is looked at."""
 _MOST_REPLACED: Final = 100_000
-_REVISIONS: Final = 4
+_REVISIONS: Final = 3
 """Revisions whose objects are kept: of a step the two sides, and the newest."""
-_LONG: Final = 1 << 17
-"""Bytes in which an object that is no stream is tried to be read at once."""
+_LONG: Final = (1 << 17, 1 << 20, 33 << 20)
+"""Bytes in which an object that is no stream is tried to be read at once; in the last only one that goes on with digits."""
+_DIGITS: Final = re.compile(rb"[0-9A-Fa-f]*")
 _TAIL: Final = 2048
 _END_OF_FILE: Final = re.compile(rb"[\r\n][ \t]{0,64}startxref\s{1,64}\d{1,12}\s{1,64}%%EOF")
 _STREAM_ENDS: Final = re.compile(rb"[\0\t\n\f\r ]*+endstream[\0\t\n\f\r ]++endobj")
@@ -53,6 +57,8 @@ class BoundedReader(pdf_reader.BoundedReader):
         self._content = document
         self._objects: dict[Place, Any] = {}
         self._edges: dict[Place, array[int]] = {}
+        self._settled: dict[int, array[int]] = {}
+        self._backwards: tuple[int, dict[int, array[int]]] | None = None
         self._digests: dict[tuple[int, int], bytes] = {}
         self._weight = 0
         self._revisions: OrderedDict[int, Revision] = OrderedDict()
@@ -89,11 +95,12 @@ class BoundedReader(pdf_reader.BoundedReader):
         if found is None:
             found = self._read_object(ref, marker, never_decrypt)
             weight = _weigh(found)
+            if weight > _LARGEST_OBJECT:
+                raise Malformed("document", f"an object in it has more than {_LARGEST_OBJECT} parts")
             if self._weight + weight > _KEPT:
                 self._objects, self._weight = {}, 0
-            if weight <= _KEPT:
-                self._objects[place] = found
-                self._weight += weight
+            self._objects[place] = found
+            self._weight += weight
         return found
 
     def check_revision(self, revision: int) -> None:
@@ -101,17 +108,43 @@ class BoundedReader(pdf_reader.BoundedReader):
         if rows_of(self.sections[revision]) > _MOST_REPLACED:
             raise Malformed("document", f"a later revision replaces more than {_MOST_REPLACED} objects")
 
-    def leads_to(self, ref: Any, revision: int) -> array[int]:
+    def leads_to(self, key: int, revision: int) -> array[int]:
         """What an object of a revision leads to, as :func:`references_in` tells it."""
+        found = self._settled.get(key)
+        if found is not None:
+            return found
+        ref = reference_to(key, self)
         marker = self.xrefs.get_historical_ref(ref, revision)
-        if marker is None:
-            return _NOWHERE
-        place = place_of(ref, marker)
-        found = self._edges.get(place)
+        place = None if marker is None else place_of(ref, marker)
+        found = _NOWHERE if place is None else self._edges.get(place)
         if found is None:
             self.count_visit()
-            found = self._edges[place] = references_in(self._object_at(ref, marker, never_decrypt=False, as_metadata_stream=False))
+            found = references_in(self._object_at(ref, marker, never_decrypt=False, as_metadata_stream=False))
+        if self._replaced is not None and ref.idnum not in self._replaced:
+            self._settled[key] = found
+        elif place is not None:
+            self._edges[place] = found
         return found
+
+    @cached_property
+    def _replaced(self) -> set[int] | None:
+        """The numbers of objects that came or went after the first revision: all others lead where they led. None: too many."""
+        later = self.sections[1:]
+        if any(rows_of(section) > _MOST_REPLACED for section in later):
+            return None
+        found: set[int] = set()
+        for section in later:
+            for part in (section, section.xref_data.hybrid):
+                if part is not None:
+                    found |= {number for number, _ in part.xref_data.explicit_refs_in_revision} | set(part.xref_data.freed)
+        return found
+
+    def backwards(self, revision: Revision) -> dict[int, array[int]]:
+        """As :meth:`Revision.find_backwards`, kept until another revision is asked for."""
+        if self._backwards is None or self._backwards[0] != revision.revision:
+            self._backwards = None
+            self._backwards = revision.revision, revision.find_backwards()
+        return self._backwards[1]
 
     def digest_of(self, stream: LargeStream) -> bytes:
         """As :meth:`LargeStream.digest`, of each once."""
@@ -131,7 +164,7 @@ class BoundedReader(pdf_reader.BoundedReader):
         """A stream that ends where its length says; or an object of some size, such as a signature."""
         found = parse_stream_head(head, self)
         if found is None:
-            return parse_indirect(self._content.read(start, start + _LONG), self) if b"endobj" not in head else None
+            return None if b"endobj" in head else self._read_long(start)
         reference, entries, begins = found
         length = entries.get("/Length")
         if not isinstance(length, generic.NumberObject) or length < 0:
@@ -146,6 +179,15 @@ class BoundedReader(pdf_reader.BoundedReader):
         )
         stream.container_ref = reference
         return reference, stream
+
+    def _read_long(self, start: int) -> tuple[generic.Reference, generic.PdfObject] | None:
+        """An object that is no stream: a signature with the certificates it needs, or with lists of revoked ones."""
+        for size in _LONG:
+            window = self._content.read(start, start + size)
+            found = parse_indirect(window, self)
+            if found is not None or b"endobj" in window or not (size == _LONG[0] or _DIGITS.fullmatch(window[-1000:])):
+                return found
+        return None
 
 
 def place_of(ref: Any, marker: Any) -> Place:

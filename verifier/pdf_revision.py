@@ -74,14 +74,14 @@ class Revision(HistoricalResolver):
         """As pyHanko's."""
         if since_revision is not None:
             return super().collect_dependencies(obj, since_revision)
-        return {_reference(key, self) for key in self._reachable(_leads_to(obj))}
+        return {reference_to(key, self) for key in self._reachable(_leads_to(obj))}
 
     def _load_reverse_xref_cache(self) -> None:
         """Find the paths to what the next revision replaced."""
-        self._find_usages({_key(ref) for ref in self.reader.xrefs.explicit_refs_in_revision(self.revision + 1)})
+        self._find_usages({key_of(ref) for ref in self.reader.xrefs.explicit_refs_in_revision(self.revision + 1)})
 
     def _get_usages_of_ref(self, ref: generic.Reference) -> set[RawPdfPath]:
-        key = _key(ref)
+        key = key_of(ref)
         if key not in self._usages:
             self._find_usages({key})
         return set(self._usages[key])
@@ -94,11 +94,11 @@ class Revision(HistoricalResolver):
 
     def leads_to(self, key: int) -> Iterable[int]:
         """The references in an object of this revision."""
-        return self.reader.leads_to(_reference(key, self), self.revision)
+        return self.reader.leads_to(key, self.revision)
 
     def raw(self, key: int) -> Any:
         """An object of this revision as the file has it: whatever it leads to must be asked for here."""
-        return _bare(self.reader.get_object(_reference(key, self.reader), self.revision, transparent_decrypt=False))
+        return _bare(self.reader.get_object(reference_to(key, self.reader), self.revision, transparent_decrypt=False))
 
     def _reachable(self, start: Iterable[int]) -> set[int]:
         seen: set[int] = set()
@@ -112,7 +112,7 @@ class Revision(HistoricalResolver):
 
     def _leading_to(self, wanted: Collection[int]) -> set[int]:
         """The objects from which one of ``wanted`` is reached."""
-        backwards = self._backwards
+        backwards = self.reader.backwards(self)
         found: set[int] = set()
         pending = [one for key in wanted for one in backwards.get(key, ())]
         while pending:
@@ -122,8 +122,7 @@ class Revision(HistoricalResolver):
                 pending.extend(backwards.get(key, ()))
         return found
 
-    @cached_property
-    def _backwards(self) -> dict[int, array[int]]:
+    def find_backwards(self) -> dict[int, array[int]]:
         """Of each object those that lead to it."""
         found: dict[int, array[int]] = {}
         for key in self._reachable(_leads_to(self.trailer_view)):
@@ -137,16 +136,16 @@ class Revision(HistoricalResolver):
         return dict(self._page_tree())
 
     def _page_tree(self) -> Iterator[tuple[int, _Path]]:
-        top = self.raw(_key(self.root_ref)).raw_get("/Pages", _RAW)
+        top = self.raw(key_of(self.root_ref)).raw_get("/Pages", _RAW)
         pending: list[tuple[Any, _Path]] = [(top, _PAGES)]
         seen: set[int] = set()
         while pending:
             node, path = pending.pop()
             if isinstance(node, generic.IndirectObject):
-                if _key(node) in seen:
+                if key_of(node) in seen:
                     raise Malformed("Pages", "the page tree runs in circles")
-                seen.add(_key(node))
-                yield _key(node), path
+                seen.add(key_of(node))
+                yield key_of(node), path
             value = self._resolved(node)
             if node is top or value.get("/Type") == "/Pages":
                 kids = self._resolved(value.raw_get("/Kids", _RAW))
@@ -155,7 +154,7 @@ class Revision(HistoricalResolver):
     @cached_property
     def structure_tree(self) -> set[int]:
         """The elements of the structure tree (ISO 32000-2 clause 14.7.2)."""
-        root = self.raw(_key(self.root_ref))
+        root = self.raw(key_of(self.root_ref))
         if "/StructTreeRoot" not in root:
             return set()
         found: set[int] = set()
@@ -168,9 +167,9 @@ class Revision(HistoricalResolver):
                 if not isinstance(value, generic.DictionaryObject) or value.get("/Type", "/StructElem") != "/StructElem":
                     continue
                 if isinstance(kid, generic.IndirectObject):
-                    if _key(kid) in found:
+                    if key_of(kid) in found:
                         raise Malformed("StructTreeRoot", "the structure tree runs in circles")
-                    found.add(_key(kid))
+                    found.add(key_of(kid))
                 pending.append(value)
         return found
 
@@ -179,7 +178,7 @@ class Revision(HistoricalResolver):
         for _ in range(_INDIRECTIONS):
             if not isinstance(value, generic.IndirectObject):
                 return _bare(value)
-            value = self.raw(_key(value))
+            value = self.raw(key_of(value))
         raise Malformed("document", "a reference leads to itself")
 
 
@@ -204,7 +203,7 @@ class _Paths:
 
     def _follow(self, value: Any, path: _Path, *, structure: bool) -> None:
         if isinstance(value, generic.IndirectObject):
-            key = _key(value)
+            key = key_of(value)
             if key in self._on_path:
                 return
             if key in self._found:
@@ -252,7 +251,7 @@ def _leads_to(value: Any) -> Iterator[int]:
     while pending:
         part = _bare(pending.pop())
         if isinstance(part, generic.IndirectObject):
-            yield _key(part)
+            yield key_of(part)
         elif isinstance(part, dict):
             pending.extend(part.values())
         elif isinstance(part, list):
@@ -268,11 +267,13 @@ def _bare(value: Any) -> Any:
     return value.raw_object if isinstance(value, generic.DecryptedObjectProxy) else value
 
 
-def _key(ref: Any) -> int:
+def key_of(ref: Any) -> int:
+    """A reference as one number."""
     return int(ref.idnum) | int(ref.generation) << _GENERATION
 
 
-def _reference(key: int, handler: Any) -> generic.Reference:
+def reference_to(key: int, handler: Any) -> generic.Reference:
+    """The reference that is kept as ``key``."""
     return generic.Reference(key & ((1 << _GENERATION) - 1), key >> _GENERATION, handler)
 
 

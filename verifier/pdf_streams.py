@@ -44,7 +44,7 @@ class LargeStream(generic.StreamObject):
         """As pyHanko's. Raises Malformed above 32 MiB."""
         start, end = self.place
         if end - start > _LARGEST_READ:
-            raise Malformed("document", "this PDF cannot be read: what should be small in it is larger than 32 MiB")
+            raise Malformed("document", "this PDF cannot be read: what should be small in it is too large")
         data = self._content.read(start, end)
         if self._sealed is None or self._has_crypt_filter:
             return data

@@ -123,5 +123,5 @@ def test_a_stream_where_none_belongs_is_not_read_into_memory(tmp_path: Path) -> 
         file.write(b"xref\n0 5\n0000000000 65535 f \n%btrailer\n<</Size 5/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (rows, at))
     with path.open("rb") as file:
         update = open_update(Content.of_file(file), None)
-    with pytest.raises(Malformed, match="32 MiB"):
+    with pytest.raises(Malformed, match="too large"):
         update.root["/AcroForm"]
