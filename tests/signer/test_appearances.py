@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pikepdf
 import pytest
@@ -23,7 +24,7 @@ def form(content: bytes | None = b"/Tx BMC q BT /Helv 12 Tf (So 1\\067) Tj ET Q 
     pdf = pikepdf.open(io.BytesIO(make_pdf()))
     page = pdf.pages[0]
     font = Dictionary(Font=Dictionary(Helv=Dictionary(Type=Name.Font, Subtype=Name.Type1, BaseFont=Name.Helvetica)))
-    widget = {"Type": Name.Annot, "Subtype": Name.Widget, "FT": Name.Tx, "DA": String("/Helv 12 Tf 0 g")}
+    widget: dict[str, Any] = {"Type": Name.Annot, "Subtype": Name.Widget, "FT": Name.Tx, "DA": String("/Helv 12 Tf 0 g")}
     text = pdf.make_indirect(Dictionary(**widget, T=String("so"), V=String("So 17"), Rect=Array([50, 50, 200, 80])))
     if content is not None:
         kind = {"Type": Name.XObject, "Subtype": Name.Form, "BBox": Array([0, 0, 150, 30])}

@@ -26,7 +26,13 @@ def with_field(document: bytes, box: Box = ROOMY, name: str = "Ky", *, mk: int |
     """The document with an empty signature field at ``box`` (in the file's coordinates) of page 1, made by another program."""
     with pikepdf.open(io.BytesIO(document)) as pdf:
         page = pdf.pages[0]
-        own = {"Type": pikepdf.Name.Annot, "Subtype": pikepdf.Name.Widget, "FT": pikepdf.Name.Sig, "T": name, "F": 4}
+        own: dict[str, Any] = {
+            "Type": pikepdf.Name.Annot,
+            "Subtype": pikepdf.Name.Widget,
+            "FT": pikepdf.Name.Sig,
+            "T": name,
+            "F": 4,
+        }
         field = pdf.make_indirect(pikepdf.Dictionary(**own, Rect=list(box), **extra))
         if mk is not None:
             field.MK = pikepdf.Dictionary(R=mk)

@@ -182,12 +182,13 @@ def test_an_auditor_sees_the_gaps(office: Office, ask: Ask) -> None:
     )
     page = ask("GET", f"/v1/agencies/{AGENCY}/numbers", params={"series": "QĐ"}, who="admin").json
     assert page["gaps"] == [{"first": 1, "last": 1}, {"first": 4, "last": 7}]
-    void, number = f"/v1/agencies/{AGENCY}/numbers/void", {"number": "03/QĐ-UBND", "year": office.clock().year}
+    void = f"/v1/agencies/{AGENCY}/numbers/void"
+    third: dict[str, object] = {"number": "03/QĐ-UBND", "year": office.clock().year}
     for who, body, status in (
-        ("admin", number, 422),  # without a reason
-        (CLIENT.name, {**number, "reason": "nhầm"}, 403),
-        ("admin", {**number, "reason": "không nhận được văn bản"}, 204),
-        ("admin", {**number, "reason": "lần nữa"}, 409),
+        ("admin", third, 422),  # without a reason
+        (CLIENT.name, {**third, "reason": "nhầm"}, 403),
+        ("admin", {**third, "reason": "không nhận được văn bản"}, 204),
+        ("admin", {**third, "reason": "lần nữa"}, 409),
     ):
         assert ask("POST", void, body, who=who).status_code == status
     page = ask("GET", f"/v1/agencies/{AGENCY}/numbers", params={"series": "QĐ"}, who="admin").json

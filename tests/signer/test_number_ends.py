@@ -15,8 +15,8 @@ from core.errors import Conflict, Refused, Unavailable
 from signer import pdf
 from signer.register import HELD_FOR
 from tests.conftest import Clock
-from tests.signer.gate_house import ADMIN, AGENCY, CLERK, SEAL, Desk, build_desk
-from tests.signer.house import CLIENT
+from tests.signer.gate_house import ADMIN, AGENCY, CLERK, Desk, build_desk
+from tests.signer.house import CLIENT, SEAL
 from tests.software_keys import SoftwareKeys
 
 ISSUE: dict[str, Any] = {"profile": "agency-issue", "signer": SEAL}
