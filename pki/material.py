@@ -23,13 +23,13 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 from sqlalchemy.orm import Session
 
-from audit.log import Actor
+from audit.log import SYSTEM, Actor
 from core.clock import Now
 from core.db import Database
 from core.errors import NotFound, Unavailable
 from core.signatures import verify
 from pki.certificates import authority_certificate
-from pki.crl import CrlPublisher
+from pki.crl import CrlPublisher, PublishedCrl
 from pki.foreign_crl import foreign_crls
 from pki.models import Authority, ExternalCertificate, TrustAnchor
 from pki.ocsp import OcspResponder
@@ -109,7 +109,7 @@ class ValidationMaterial:
         self._now = now
         self._fetch = fetch
         self._known: _Known | None = None
-        self._lists: dict[str, tuple[datetime, bytes]] = {}
+        self._lists: dict[str, tuple[datetime, PublishedCrl]] = {}
         self._answers: dict[x509.Certificate, tuple[datetime, Material]] = {}
 
     def collect(
@@ -186,14 +186,19 @@ class ValidationMaterial:
             except Unavailable:
                 pass  # no responder: then the list tells, unless it is away as well
         try:
-            return Material(crls=(self._own_list(name),))
+            return Material(crls=(self._own_list(name, certificate).der,))
         except (Unavailable, NotFound) as error:
             return Material(missing=(_no_status(certificate, error.detail),))
 
-    def _own_list(self, name: str) -> bytes:
-        at, kept = self._now(), self._lists.get(name)
-        if kept is None or not timedelta() <= at - kept[0] < _KEEP_LIST:
-            kept = self._lists[name] = (at, self._crl.current(name).der)
+    def _own_list(self, name: str, certificate: x509.Certificate) -> PublishedCrl:
+        """The authority's newest list, issued anew where it is older than the certificate: then it says nothing about that."""
+        at, kept, begins = self._now(), self._lists.get(name), certificate.not_valid_before_utc
+        if kept is None or not timedelta() <= at - kept[0] < _KEEP_LIST or kept[1].this_update < begins:
+            newest = self._crl.current(name)
+            if newest.this_update < begins:
+                with suppress(Unavailable, NotFound):  # an offline authority's is issued in the ceremony that certifies another
+                    newest = self._crl.publish(name, actor=SYSTEM)
+            kept = self._lists[name] = (at, newest)
         return kept[1]
 
     def _own_ocsp(self, certificate: x509.Certificate, issuer: x509.Certificate, since: datetime | None, actor: Actor) -> Material:
