@@ -165,7 +165,7 @@ class _Composer:
         name, page = self._act.options.printed_name, self._act.options.page
         named = None if name is None else places.at_name(self._layout, name, _DEFAULT_LEADER, page)
         leader = places.leader_of(self._layout, named)
-        spot = named if leader is None else (leader.page, leader.box)
+        spot = named if leader is None else (leader.page, self._layout.picture_of(leader))
         return None if spot is None else places.at_signature(rule, spot, size)
 
     def _in_blank(self, look: MarkLook, rule: BlankPlace) -> Mark | None:

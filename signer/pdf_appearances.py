@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pyhanko.pdf_utils.generic import ArrayObject, BooleanObject, DictionaryObject, StreamObject
 
-from signer.pdf_update import Update, entry, signature_fields
+from signer.pdf_update import Update, entry, signature_fields, stream_data
 
 _DEPTH: Final = 50
 """How deep a tree of fields may nest; real ones stay below ten."""
@@ -77,9 +77,8 @@ def _shows_what_it_holds(kind: Any, value: Any, widget: DictionaryObject) -> boo
 
 def _shown(drawn: StreamObject) -> str | None:
     """The letters of an appearance without blanks, if its font has a simple encoding; None where it cannot be read."""
-    try:
-        content = drawn.data
-    except Exception:  # noqa: BLE001 - what is filled in there decodes in ways of its own, and is no reason not to sign
+    content = stream_data(drawn)
+    if content is None:
         return None
     found = bytearray()
     for literal, digits in _STRINGS.findall(content):

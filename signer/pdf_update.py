@@ -266,5 +266,13 @@ def entry(dictionary: Any, key: str) -> Any:
         return None
 
 
+def stream_data(stream: generic.StreamObject) -> bytes | None:
+    """What is in a stream, or None where it cannot be decoded: for what is no reason not to sign."""
+    try:
+        return stream.data
+    except Exception:  # noqa: BLE001 - each filter fails in ways of its own
+        return None
+
+
 def _references(array: Any) -> list[IndirectObject]:
     return [item for item in array.iterate() if isinstance(item, IndirectObject)] if isinstance(array, ArrayObject) else []

@@ -117,6 +117,15 @@ def test_the_seal_goes_into_the_field_and_number_and_date_where_they_belong(
     assert validate(studio, signed, 0).bottom_line
 
 
+def test_a_seal_covers_a_third_of_the_picture_and_not_of_its_field(studio: House, letter_pdf: bytes, tmp_path: Path) -> None:
+    """The leader signed in a field that another program made, larger than the picture, and names no page."""
+    led = draw(studio, with_field(letter_pdf), profile="person", field="Ky")
+    red = where(render(tmp_path, issue(studio, led), dpi=200), "red", 200)
+    centre = (ROOMY[0] + ROOMY[2]) / 2 / POINTS
+    assert red[2] == pytest.approx(centre - 45 / 2 + 45 / 3, abs=0.7)
+    assert (red[1] + red[3]) / 2 == pytest.approx((ROOMY[1] + ROOMY[3]) / 2 / POINTS, abs=0.7)
+
+
 def test_a_seal_is_not_scaled(studio: House, letter_pdf: bytes) -> None:
     document = person(studio, with_field(letter_pdf, (100, 400, 190, 490)))
     with pytest.raises(Rejected, match=r"takes 36\.0 x 36\.0 mm at least"):
