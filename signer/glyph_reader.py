@@ -186,13 +186,16 @@ class _Page:
 def _unseen(page: Any, textpage: Any, indices: list[int]) -> dict[str, object]:
     from pypdfium2 import raw  # noqa: PLC0415 - within the limits
 
+    not_sought: dict[str, object] = {"covered": None, "faint": None}
     if time.process_time() > UNSEEN_SECONDS:
-        return {"covered": None, "faint": None}
+        return not_sought
     drawn = _Page(page)
     chosen: dict[int, Any] = {}
     suspects: list[tuple[str, int, tuple[float, ...]]] = []
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
     for position, index in enumerate(indices):
+        if time.process_time() > UNSEEN_SECONDS:
+            return not_sought
         text = raw.FPDFText_GetTextObject(textpage, index)
         if not text or not chr(raw.FPDFText_GetUnicode(textpage, index)).isalnum() or not drawn.is_meant_to_be_seen(text):
             continue

@@ -12,6 +12,7 @@ from core.errors import Malformed, Rejected
 from core.settings import HygieneConfig
 from signer import hygiene
 from signer.hygiene import HygieneReport, scan
+from signer.page_text import PageText
 from tests.signer.pdfs import make_pdf
 
 TEXT = b"BT /F 18 Tf 100 600 Td (Noi dung cu the) Tj ET"
@@ -204,3 +205,10 @@ def draw(content: bytes, *, image: bytes = b"", mask: bytes = b"\xff", form: byt
 )
 def test_printed_text_that_nobody_sees_is_found_and_nothing_else_is_taken_for_it(expected: list[str], document: bytes) -> None:
     assert codes(document) == expected
+
+
+def test_where_there_was_no_time_to_look_for_unseen_text_that_is_told_and_never_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hygiene, "read_text", lambda *_, **__: iter([PageText(1, (595, 842), [])]))
+    report = look(build())
+    assert [finding.code for finding in report.findings] == ["UNSEEN_NOT_SOUGHT"]
+    assert report.refused(HygieneConfig(shadow="refuse")) == []
