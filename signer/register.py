@@ -252,9 +252,9 @@ def release_numbers(db: Session, signature_id: int, at: datetime) -> None:
 
 def release_cut_off(db: Session, at: datetime) -> list[DocumentNumber]:
     """The same for signatures that were made and whose document was never completed, half an hour after; those numbers."""
-    old = sa.select(Signature.id).where(Signature.at < at - HELD_FOR, Signature.state == SignatureState.SIGNED)
-    mine = (DocumentNumber.state == NumberState.OPEN, DocumentNumber.signature_id.in_(old))
-    rows = list(db.scalars(sa.select(DocumentNumber).where(*mine).with_for_update(of=DocumentNumber)))
+    taken = sa.select(DocumentNumber).join(Signature, Signature.id == DocumentNumber.signature_id)
+    old = (DocumentNumber.state == NumberState.OPEN, Signature.state == SignatureState.SIGNED, Signature.at < at - HELD_FOR)
+    rows = list(db.scalars(taken.where(*old).with_for_update(of=DocumentNumber)))
     for row in rows:
         if row.signature_id is not None:
             release_numbers(db, row.signature_id, at)
