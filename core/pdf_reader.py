@@ -24,7 +24,8 @@ from pyhanko.pdf_utils.xref import XRefCache, XRefSection
 from core.content import Content, ContentReader
 from core.errors import Malformed
 from core.pdf import Reader
-from core.pdf_objects import parse_direct, parse_indirect
+from core.pdf_objects import parse_direct, parse_indirect, parse_stream_head
+from core.pdf_streams import LARGE, LargeStream
 from core.pdf_xref import Builder, Section
 
 SECONDS: Final = 10.0
@@ -35,6 +36,10 @@ _LARGEST_READ: Final = 32 * _MIB
 _LONGEST_TABLE: Final = 8 * _MIB
 _LONGEST_OBJECT: Final = _MIB
 """Bytes that are read one by one; only what is built to keep us busy is longer."""
+_LONG: Final = (1 << 17, 1 << 20, 33 << 20)
+"""Bytes in which an object that is no stream is tried to be read at once; in the last only one that goes on with digits."""
+_DIGITS: Final = re.compile(rb"[0-9A-Fa-f]*")
+_STREAM_ENDS: Final = re.compile(rb"[\0\t\n\f\r ]*+endstream[\0\t\n\f\r ]++endobj")
 _BUFFER: Final = 1 << 16
 _SMALL: Final = 4096
 """Bytes in which an object is tried to be read at once."""
@@ -92,11 +97,14 @@ class BoundedReader(Reader):
     """A lenient reader whose time and memory are bounded whatever the file says, and small whatever its size.
 
     ``earlier``: a reader of the same document before its last revisions came, whose cross-reference sections are not read again.
+    ``in_place``: what is large is a :class:`~core.pdf_streams.LargeStream`; for those who look at everything in it.
     """
 
-    def __init__(self, document: Content, earlier: BoundedReader | None = None) -> None:
+    def __init__(self, document: Content, earlier: BoundedReader | None = None, *, in_place: bool = False) -> None:
         # in place of pyHanko's own __init__, which would unpack the whole cross-reference table
         self.allowance = Allowance()
+        self._content = document
+        self._in_place = in_place
         self._source = _Source(document, self.allowance)
         self.stream = cast("BinaryIO", io.BufferedReader(self._source, _BUFFER))
         self.strict = False
@@ -133,14 +141,41 @@ class BoundedReader(Reader):
             self._source.restart()
             self.stream.seek(marker)
             head = self.stream.read(_SMALL)
-            found = (parse_indirect(head, self) if self._plain else None) or self._read_in_place(head, marker)
+            found = (parse_indirect(head, self) if self._plain else None) or (
+                self._read_in_place(head, marker) if self._in_place else None
+            )
             if found is not None and (found[0].idnum, found[0].generation) == (ref.idnum, ref.generation):
                 handler = None if self._plain or never_decrypt else self.security_handler
                 return found[1] if handler is None else generic.proxy_encrypted_obj(found[1], handler)
         return super()._read_object(ref, marker, never_decrypt, as_metadata_stream)
 
-    def _read_in_place(self, head: bytes, start: int) -> tuple[generic.Reference, generic.PdfObject] | None:  # noqa: ARG002
-        """The object at ``start``, which begins with ``head``, where a reader has a way of its own for it; here none has."""
+    def _read_in_place(self, head: bytes, start: int) -> tuple[generic.Reference, generic.PdfObject] | None:
+        """The object at ``start``, which begins with ``head``: a stream that ends where its length says, or one of some size."""
+        found = parse_stream_head(head, self)
+        if found is None:
+            return None if b"endobj" in head else self._read_long(start)
+        reference, entries, begins = found
+        length = entries.raw_get("/Length").get_object() if "/Length" in entries else None
+        if not isinstance(length, generic.NumberObject) or length < 0:
+            return None
+        place = start + begins, start + begins + length
+        if _STREAM_ENDS.match(self._content.read(place[1], place[1] + 64)) is None:
+            return None
+        stream = (
+            LargeStream(entries, self._content, place)
+            if length >= LARGE
+            else generic.StreamObject(entries, encoded_data=self._content.read(*place))
+        )
+        stream.container_ref = reference
+        return reference, stream
+
+    def _read_long(self, start: int) -> tuple[generic.Reference, generic.PdfObject] | None:
+        """An object that is no stream: a signature with the certificates it needs, or with lists of revoked ones."""
+        for size in _LONG:
+            window = self._content.read(start, start + size)
+            found = parse_indirect(window, self)
+            if found is not None or b"endobj" in window or not (size == _LONG[0] or _DIGITS.fullmatch(window[-1000:])):
+                return found
         return None
 
     def _get_object_from_stream(self, idnum: int, stmnum: int, idx: int) -> Any:  # noqa: ARG002 - pyHanko's signature

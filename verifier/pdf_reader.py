@@ -14,10 +14,9 @@ from pyhanko.pdf_utils.crypt import AuthStatus
 from core import pdf_reader
 from core.content import Content
 from core.errors import Malformed
-from core.pdf_objects import parse_indirect, parse_stream_head
+from core.pdf_streams import LargeStream
 from core.pdf_xref import rows_of
 from verifier.pdf_revision import Revision, reference_to, references_in
-from verifier.pdf_streams import LARGE, LargeStream
 from verifier.reading import reading
 
 _MOST_VISITS: Final = 1_000_000
@@ -28,12 +27,8 @@ _LARGEST_OBJECT: Final = 100_000
 _MOST_REPLACED: Final = 100_000
 _REVISIONS: Final = 3
 """Revisions whose objects are kept: of a step the two sides, and the newest."""
-_LONG: Final = (1 << 17, 1 << 20, 33 << 20)
-"""Bytes in which an object that is no stream is tried to be read at once; in the last only one that goes on with digits."""
-_DIGITS: Final = re.compile(rb"[0-9A-Fa-f]*")
 _TAIL: Final = 2048
 _END_OF_FILE: Final = re.compile(rb"[\r\n][ \t]{0,64}startxref\s{1,64}\d{1,12}\s{1,64}%%EOF")
-_STREAM_ENDS: Final = re.compile(rb"[\0\t\n\f\r ]*+endstream[\0\t\n\f\r ]++endobj")
 _NOWHERE: Final = array("q")
 
 Place = int | tuple[int, int]
@@ -54,7 +49,6 @@ class BoundedReader(pdf_reader.BoundedReader):
 
     def __init__(self, document: Content) -> None:
         self._visits = 0
-        self._content = document
         self._objects: dict[Place, Any] = {}
         self._edges: dict[Place, array[int]] = {}
         self._settled: dict[int, array[int]] = {}
@@ -62,7 +56,7 @@ class BoundedReader(pdf_reader.BoundedReader):
         self._digests: dict[tuple[int, int], bytes] = {}
         self._weight = 0
         self._revisions: OrderedDict[int, Revision] = OrderedDict()
-        super().__init__(document)
+        super().__init__(document, in_place=True)
 
     def count_visit(self) -> None:
         """Raises Malformed(``document``) when the budget is used up."""
@@ -159,35 +153,6 @@ class BoundedReader(pdf_reader.BoundedReader):
         if len(self._revisions) > _REVISIONS:
             self._revisions.popitem(last=False)
         return found
-
-    def _read_in_place(self, head: bytes, start: int) -> tuple[generic.Reference, generic.PdfObject] | None:
-        """A stream that ends where its length says; or an object of some size, such as a signature."""
-        found = parse_stream_head(head, self)
-        if found is None:
-            return None if b"endobj" in head else self._read_long(start)
-        reference, entries, begins = found
-        length = entries.get("/Length")
-        if not isinstance(length, generic.NumberObject) or length < 0:
-            return None
-        place = start + begins, start + begins + length
-        if _STREAM_ENDS.match(self._content.read(place[1], place[1] + 64)) is None:
-            return None
-        stream = (
-            LargeStream(entries, self._content, place)
-            if length >= LARGE
-            else generic.StreamObject(entries, encoded_data=self._content.read(*place))
-        )
-        stream.container_ref = reference
-        return reference, stream
-
-    def _read_long(self, start: int) -> tuple[generic.Reference, generic.PdfObject] | None:
-        """An object that is no stream: a signature with the certificates it needs, or with lists of revoked ones."""
-        for size in _LONG:
-            window = self._content.read(start, start + size)
-            found = parse_indirect(window, self)
-            if found is not None or b"endobj" in window or not (size == _LONG[0] or _DIGITS.fullmatch(window[-1000:])):
-                return found
-        return None
 
 
 def place_of(ref: Any, marker: Any) -> Place:

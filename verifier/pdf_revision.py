@@ -16,7 +16,7 @@ from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.reader import HistoricalResolver, RawPdfPath
 
 from core.errors import Malformed
-from verifier.pdf_streams import LargeStream
+from core.pdf_streams import LargeStream
 
 if TYPE_CHECKING:
     from verifier.pdf_reader import BoundedReader

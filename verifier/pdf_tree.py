@@ -10,11 +10,12 @@ from typing import Any, Final
 from pyhanko.pdf_utils import generic
 
 from core.errors import Malformed
+from core.pdf_streams import LargeStream
 from verifier.pdf_revision import Revision
-from verifier.pdf_streams import LargeStream
 
 _MOST_OBJECTS: Final = 200_000
 _DEEPEST: Final = 200
+_RAW, _TRANSPARENT = generic.EncryptedObjAccess.RAW, generic.EncryptedObjAccess.TRANSPARENT
 _UPWARDS: Final = {"/Parent", "/P"}
 """Keys that lead back up, out of what is being compared. Other pages, which links lead to, are not descended into either."""
 
@@ -31,7 +32,7 @@ class Field:
 
 def entry(holder: Any, key: str) -> Any:
     """The value under ``key`` with the reference to it followed; None when it is missing, or ``holder`` is no dictionary."""
-    found = holder.get(key) if isinstance(holder, generic.DictionaryObject) else None
+    found = holder.raw_get(key) if isinstance(holder, generic.DictionaryObject) and key in holder else None
     found = found.get_object() if isinstance(found, generic.IndirectObject) else found
     return None if isinstance(found, generic.NullObject) else found
 
@@ -113,7 +114,9 @@ class _Fingerprint:
             for name in sorted(value):
                 if name not in _UPWARDS and name not in without:
                     yield name.encode("utf-8", "surrogateescape")
-                    yield from self._parts(value.raw_get(name), frozenset(), depth + 1)
+                    # the value of a signature is not encrypted in a file that is (ISO 32000-2 clause 7.6.2)
+                    raw = _RAW if name == "/Contents" and "/ByteRange" in value else _TRANSPARENT
+                    yield from self._parts(value.raw_get(name, raw), frozenset(), depth + 1)
             yield b">>"
             if isinstance(value, generic.StreamObject):
                 yield self._stream(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from core.content import Content
 from core.db import Database
+from core.errors import TooLarge
 from pki.models import Authority, Crl, CrlState
 from tests.verifier.authorities import NOW, Pki
-from tests.verifier.files import plain_pdf, sign
+from tests.verifier.files import encrypted_pdf, plain_pdf, sign
 from tests.verifier.test_timestamps import DATA, token
 from verifier.service import Verifier, sniff
 from verifier.verdict import Conclusion, Indication, SubIndication
@@ -69,6 +71,31 @@ def test_a_file_without_signatures_is_not_called_valid(verifier: Verifier) -> No
     report = verifier.verify(Content.of(plain_pdf()))
     assert (report.conclusion, report.indication) == (Conclusion.UNSIGNED, Indication.INDETERMINATE)
     assert [finding.code for finding in report.findings] == ["NO_SIGNATURE"]
+
+
+def test_an_encrypted_file_is_judged_with_its_password(verifier: Verifier, pki: Pki) -> None:
+    document = Content.of(sign(encrypted_pdf("mo cua"), pki, password="mo cua"))
+    assert verifier.verify(document, password="mo cua").conclusion is Conclusion.VALID
+    for password in (None, "sai"):
+        report = verifier.verify(document, password=password)
+        assert (report.conclusion, [finding.code for finding in report.findings]) == (Conclusion.INDETERMINATE, ["ENCRYPTED"])
+
+
+@pytest.mark.parametrize(("start", "size"), [(b"<a/>", 100_000_001), (b"\x30\x82", 10_000_001)])
+def test_only_a_pdf_may_be_larger_than_memory(verifier: Verifier, tmp_path: Path, start: bytes, size: int) -> None:
+    with (tmp_path / "large").open("wb+") as file:
+        file.write(start)
+        file.truncate(size)
+        document = Content.of_file(file)
+    with pytest.raises(TooLarge):
+        verifier.verify(document)
+
+
+def test_what_a_timestamp_stamps_may_be_larger_than_memory(verifier: Verifier, pki: Pki, tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb+") as file:
+        file.truncate(40_000_000)
+        data = Content.of_file(file)
+    assert verifier.verify(Content.of(token(pki, data=bytes(40_000_000))), data=data).conclusion is Conclusion.VALID
 
 
 def test_a_timestamp_is_judged_with_the_data_sent_along(verifier: Verifier, pki: Pki) -> None:
