@@ -13,7 +13,7 @@ INSTANCE := $(or $(CONDAU_HOME),var)
 # Everything in shell, for shellcheck.
 SHELL_SCRIPTS := scripts/setup.sh scripts/fresh.sh .ci/run
 
-.PHONY: help run fresh setup setup-development test test-sqlite test-postgresql interop lint format bench torture stamps fuzz fuzz-pdf lock
+.PHONY: help run fresh setup setup-development test test-sqlite test-postgresql interop lint format bench torture stamps fuzz fuzz-pdf fuzz-http lock
 
 ##@ Use
 
@@ -68,6 +68,9 @@ fuzz: setup-development  ## a million mutated requests against the reader of tim
 
 fuzz-pdf: setup-development  ## five minutes of mutated PDFs against the signer (ARGS="--seconds 3600 --seed 2")
 	$(PY)/python -m bench.fuzz_pdf $(ARGS)
+
+fuzz-http: setup-development  ## ten minutes of damaged uploads of every kind against a running service (ARGS="--clients 4 --seed 2")
+	$(PY)/python -m bench.fuzz_http $(ARGS)
 
 ##@ Other
 

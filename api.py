@@ -12,7 +12,7 @@ import falcon
 import web
 from approvals import http as approvals
 from batches import http as batches
-from bootstrap import Services
+from bootstrap import Services, build_page_finder
 from jobs import http as jobs
 from notices import http as notices
 from pki import http as pki
@@ -28,6 +28,8 @@ from signer import http as signer
 from signer import http_activation, http_archive, http_digests, http_looks, http_numbers
 from tsa import http as tsa
 from verifier import http as verifier
+from verifier import http_pages
+from verifier.pages import Site
 from web import problems
 from web.access import ApiKeys, Shell
 from web.body import Spool
@@ -58,6 +60,7 @@ def route_table(services: Services) -> Routes:
         ("/v1/revocation-grounds", status.Grounds()),
         ("/ca/{file}", pki.AuthorityFile(database=services.database)),
         ("/v1/verifications", verifier.Verifications(verifier=services.verifier)),
+        *_page_routes(services),
     ]
     for_client_systems: Routes = [
         ("/v1/signatures/pdf", signer.PdfSignatures(signer=services.signer)),
@@ -103,6 +106,15 @@ def route_table(services: Services) -> Routes:
     return for_client_systems + for_everybody + for_admins_and_auditors
 
 
+def _page_routes(services: Services) -> Routes:
+    """Verification for people."""
+    config = services.config
+    site = Site(config.public_url, config.tsa.operator, config.development, config.server.document_limit)
+    find = build_page_finder(services.database, services.now)
+    counter = http_pages.Counter(verifier=services.verifier, find=find, site=site, threads=config.server.threads)
+    return [("/verify", http_pages.VerificationForm(counter)), ("/verify/{code}", http_pages.SignaturePage(counter))]
+
+
 def _batch_routes(services: Services) -> Routes:
     """Many signatures in one call."""
     parts: dict[str, Any] = {"batches": services.batches, "worker": services.batch_worker}
@@ -131,6 +143,7 @@ def _gate_routes(services: Services) -> Routes:
         (holder + "/{person}/unlocking", http_activation.HolderUnlocking(**holding)),
         ("/v1/agencies/{code}/numbers", http_numbers.Numbers(**numbers)),
         ("/v1/agencies/{code}/numbers/return", http_numbers.NumberReturn(register=services.register)),
+        ("/v1/agencies/{code}/numbers/void", http_numbers.NumberVoid(register=services.register)),
         ("/v1/agencies/{code}/signing-rules", http_numbers.AgencyRule(**recorded)),
         ("/v1/agencies/{code}/authorisations", http_numbers.AgencyAuthorisations(**recorded)),
         ("/v1/authorisations/{identifier:int}/withdrawal", http_numbers.AuthorisationWithdrawal(**recorded)),

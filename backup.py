@@ -128,11 +128,13 @@ def restore_backup(folder: Path, home: Path) -> Manifest:
 
 
 def _instance_files(services: Services) -> Iterator[Path]:
-    """Settings, secrets and the embedded token's store: everything in the instance's folder but database, logs and locks."""
+    """Settings, secrets and the embedded token's store: all in the instance's folder but database, documents, logs and locks."""
     home = services.config.home
     database = str(services.database.url.database)
     left_out = {database, f"{database}-wal", f"{database}-shm"}
     for path in _files(home):
+        if path.is_relative_to(services.config.server.spool):
+            continue  # documents that wait, which are their senders' to keep
         if str(path) not in left_out and path.suffix not in (".lock", ".log"):
             yield path
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from approvals.service import Act, Approvals, Payload
 from audit.log import Actor
+from batches.passwords import PasswordSeal
 from batches.service import Batches
 from batches.spool import BatchSpool
 from batches.work import BatchWorker
@@ -56,12 +57,14 @@ from signer.levels import Levels
 from signer.plan import ArchivePlan
 from signer.register import Register
 from signer.service import Signer
+from signer.verification_pages import find_page
 from tsa.authority import TimestampAuthority
 from tsa.clock import TrustedClock, build_sources
 from tsa.clock_events import ClockEvents
 from tsa.limits import Limits
 from tsa.reception import Reception
 from tsa.succession import Succession
+from verifier.pages import FindPage, SignatureOnPaper
 from verifier.service import Verifier
 from verifier.verdict import Indication, Severity, SignatureVerdict
 from web.health import Check
@@ -257,7 +260,7 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
         font=config.signer.font,
     )
     digests = DigestSigner(database=database, keys=token, now=now, stamp=tsa.stamp, levels=levels, gates=gates)
-    batch_spool = BatchSpool(config.server.spool / "batches")
+    batch_spool, seal = BatchSpool(config.server.spool / "batches"), PasswordSeal(config.batches.key_file)
     return Services(
         config=config,
         database=database,
@@ -291,12 +294,19 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
             database=database,
             now=now,
             spool=batch_spool,
+            seal=seal,
             digests=digests,
             activation=config.signer.activation,
             config=config.batches,
         ),
         batch_worker=BatchWorker(
-            database=database, now=now, spool=batch_spool, signer=signer, digests=digests, threads=config.hsm.sessions + 1
+            database=database,
+            now=now,
+            spool=batch_spool,
+            seal=seal,
+            signer=signer,
+            digests=digests,
+            threads=config.hsm.sessions + 1,
         ),
         extender=Extender(
             database=database,
@@ -321,9 +331,18 @@ def build(config: Config, *, now: Now = system_now, metrics: Metrics | None = No
 def build_signature_finder(verifier: Verifier) -> FindSignatures:
     """What the signer's gates ask the verifier: the signatures of a PDF and its word on each."""
 
-    def find(document: Content) -> list[SignatureFound]:
-        report = verifier.verify(document.read(0, document.size))
-        return [_as_found(verdict) for verdict in report.signatures]
+    def find(document: Content, password: str | None) -> list[SignatureFound]:
+        return [_as_found(verdict) for verdict in verifier.verify(document, password=password).signatures]
+
+    return find
+
+
+def build_page_finder(database: Database, now: Now) -> FindPage:
+    """What the verification page asks the signer: the published signature that a code leads to."""
+
+    def find(code: str) -> SignatureOnPaper | None:
+        with database.read() as db:
+            return find_page(db, code, now())
 
     return find
 
@@ -331,8 +350,8 @@ def build_signature_finder(verifier: Verifier) -> FindSignatures:
 def build_broken_finder(verifier: Verifier) -> FindBroken:
     """What the extension of signatures asks the verifier: which are broken for good."""
 
-    def find(document: Content) -> list[str]:
-        verdicts = verifier.verify(document.read(0, document.size)).signatures
+    def find(document: Content, password: str | None) -> list[str]:
+        verdicts = verifier.verify(document, password=password).signatures
         return [f"{one.name}: {one.message.en}" for one in verdicts if one.indication is Indication.TOTAL_FAILED]
 
     return find

@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +16,7 @@ from cli_common import open_services, operator
 from core.content import Content
 from core.errors import CondauError, Conflict, Rejected
 from signer.extend import ExtendOptions, ExtensionLevel
+from signer.levels import Reached
 from signer.plan import PlanQuery, holds_until
 
 _BAR = 30
@@ -50,11 +51,14 @@ def _add_password(command: argparse.ArgumentParser) -> None:
 def _extend(options: argparse.Namespace) -> int:
     with open_services() as services:
         wanted = ExtendOptions(level=options.level, password=_password(options))
+        lowered: list[Reached] = []
         try:
-            _write(options.file, options.out or options.file, services, wanted)
+            _write(options.file, options.out or options.file, services, wanted, lowered.append)
         except OSError as error:
             raise Rejected("file", str(error)) from error
-    print(f"{options.out or options.file}: all signatures are at {options.level}")
+    print(f"{options.out or options.file}: all signatures are at {lowered[0].level if lowered else options.level}")
+    if lowered:
+        print(f"{options.level} could not be had: {lowered[0].why}", file=sys.stderr)
     return 0
 
 
@@ -96,7 +100,10 @@ def renew_file(services: Services, file: Path, before: datetime, password: str |
         found = services.extender.inspect(Content.of_file(source), password)
     if found.newest is None:
         return "not at B-LTA: `condau extend` makes it so" if found.signatures else "carries no signature"
-    due = services.plan.due(holds_until(found.newest))
+    until = holds_until(found.newest)
+    if until <= services.now():
+        raise Conflict(f"too late: its newest timestamp proves nothing since {until:%Y-%m-%d}, and no further one mends that")
+    due = services.plan.due(until)
     if due > before:
         return f"not due before {due:%Y-%m-%d}"
     extended = _write(file, file, services, ExtendOptions(password=password))
@@ -105,11 +112,13 @@ def renew_file(services: Services, file: Path, before: datetime, password: str |
     return f"renewed, due again {services.plan.due(holds_until(newest)):%Y-%m-%d}"
 
 
-def _write(source: Path, target: Path, services: Services, options: ExtendOptions) -> Content:
+def _write(
+    source: Path, target: Path, services: Services, options: ExtendOptions, lowered: Callable[[Reached], None] | None = None
+) -> Content:
     """Extend ``source`` into ``target``: beside it first, onto the disk, then in its place. At any moment there is a whole file."""
     with source.open("rb") as file:
         before = os.fstat(file.fileno())
-        extended = services.extender.extend(Content.of_file(file), options, operator())
+        extended = services.extender.extend(Content.of_file(file), options, operator(), lowered=lowered)
     beside = target.with_name(f".{target.name}.condau")
     with beside.open("wb") as out:
         for chunk in extended.chunks():

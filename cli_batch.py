@@ -35,6 +35,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("--level", default="B-LTA", choices=("B-B", "B-T", "B-LT", "B-LTA"))
     command.add_argument("--reason")
     command.add_argument("--location")
+    command.add_argument("--password-file", type=Path, help="its first line opens the encrypted ones among them")
     command.add_argument("--activation-file", type=Path, help="file with the token of an activation on its first line")
     command.set_defaults(run=_sign)
 
@@ -45,7 +46,7 @@ def _sign(options: argparse.Namespace) -> int:
     if not sources:
         raise Rejected("folder", f"there is no PDF in {options.folder}")
     options.output.mkdir(parents=True, exist_ok=True)
-    token = None if options.activation_file is None else options.activation_file.read_text(encoding="utf-8").partition("\n")[0]
+    token = _first_line(options.activation_file)
     with open_services() as services:
         actor = Actor(options.client, "operator", operator().name)
         with services.database.read() as db:
@@ -62,11 +63,16 @@ def _sign(options: argparse.Namespace) -> int:
 
 def _options(options: argparse.Namespace) -> PdfOptions:
     said = {name: getattr(options, name) for name in ("signer", "level", "reason", "location")}
+    said["password"] = _first_line(options.password_file)
     try:
         return PdfOptions(**{name: value for name, value in said.items() if value is not None})
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False)
+        wrong = error.errors(include_url=False, include_input=False, include_context=False)
         raise Rejected.all([Violation(".".join(map(str, item["loc"])), item["msg"]) for item in wrong]) from error
+
+
+def _first_line(file: Path | None) -> str | None:
+    return None if file is None else file.read_text(encoding="utf-8").partition("\n")[0]
 
 
 def _work(services: Services, batch: BatchView, actor: Actor) -> BatchView:

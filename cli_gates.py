@@ -33,6 +33,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--series", required=True, help="QĐ, CV, QPPL:QĐ, HC, …")
     command.add_argument("--year", type=int, help="default: this year in Vietnam")
     command.set_defaults(run=_list_numbers)
+    _add_number_commands(commands)
     command = commands.add_parser("add-authorisation", help="record who may sign for an agency")
     command.add_argument("agency", metavar="CODE")
     command.add_argument("subscriber", help="handle of who may sign")
@@ -59,6 +60,24 @@ def add_commands(commands: Any) -> None:
     command.add_argument("file", type=Path)
     command.add_argument("--password")
     command.set_defaults(run=_check_document)
+
+
+def _add_number_commands(commands: Any) -> None:
+    command = commands.add_parser("number", help="one number of an agency's register: show it, give it back, make it void")
+    acts = command.add_subparsers(required=True, metavar="act")
+    for name, says, run in (
+        ("show", "what became of a number", _show_number),
+        ("free", "give back a number that is held, or whose document was never completed", _free_number),
+        ("void", "make a number nobody's for good: its document may have come out and is not to count", _void_number),
+    ):
+        act = acts.add_parser(name, help=says)
+        act.add_argument("agency", metavar="CODE")
+        act.add_argument("number", help="as it is written: 12/QĐ-UBND")
+        act.add_argument("--year", type=int, help="default: this year in Vietnam")
+        act.add_argument("--secret", action="store_true", help="it is of the series of secret documents")
+        act.set_defaults(run=run)
+        if run is not _show_number:
+            act.add_argument("--reason", required=True, help="why, for the audit log")
 
 
 def _add_holder_commands(commands: Any) -> None:
@@ -134,6 +153,33 @@ def _list_numbers(options: argparse.Namespace) -> int:
             print(f"{row.text}\t{row.state}\t{row.at.astimezone(VIETNAM).isoformat(timespec='minutes')}\t{person}")
         for first, last in find_gaps(rows, after=0, at=at):
             print(f"gap: {first}" + (f" to {last}" if last > first else ""))
+    return 0
+
+
+def _show_number(options: argparse.Namespace) -> int:
+    with open_services() as services:
+        year = options.year or this_year(services.now())
+        row = services.register.find(options.agency, options.number, year, secret=options.secret)
+        at = row.at.astimezone(VIETNAM).isoformat(timespec="minutes")
+        signature = "-" if row.signature_id is None else str(row.signature_id)
+        person = row.person.handle if row.person else "-"
+        print(f"{row.text}\tseries {row.series}\t{row.state}\t{at}\tgiven by {person}\tfor {row.client}\tsignature {signature}")
+    return 0
+
+
+def _free_number(options: argparse.Namespace) -> int:
+    with open_services() as services:
+        year = options.year or this_year(services.now())
+        services.register.let_go(options.agency, options.number, year, operator(), secret=options.secret, reason=options.reason)
+    print(f"{options.number} of {year}: free")
+    return 0
+
+
+def _void_number(options: argparse.Namespace) -> int:
+    with open_services() as services:
+        year = options.year or this_year(services.now())
+        services.register.void(options.agency, options.number, year, operator(), secret=options.secret, reason=options.reason)
+    print(f"{options.number} of {year}: void, no document ever has it")
     return 0
 
 

@@ -79,6 +79,8 @@ def initialise(home: Path, *, public_url: str, organisation: Organisation | None
     if "SOFTHSM2_CONF" in config.hsm.environment:
         init_softhsm(config.hsm, so_pin_file=home / "secrets" / "so-pin")
         ensure_named_tokens(config.hsm)
+    if not config.batches.key_file.exists():
+        _write(config.batches.key_file, secrets.token_hex(32) + "\n")
     services = build(config)
     services.token.ensure_probe_key()
     upgrade(services.database)

@@ -10,12 +10,13 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from audit.log import Actor, append
+from batches.drafts import Draft, check_names, merge_options
 from batches.models import Batch, BatchItem, BatchState, ItemState
+from batches.passwords import PasswordSeal
 from batches.spool import BatchFolder, BatchSpool
 from batches.views import (
     BatchProgress,
@@ -25,7 +26,6 @@ from batches.views import (
     ItemProblem,
     ItemQuery,
     ItemView,
-    check_name,
     fields_of,
 )
 from core.clock import Now
@@ -53,14 +53,6 @@ class SentFile:
     chunks: Iterator[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    name: str
-    digest: str
-    size: int | None
-    options: dict[str, Any]
-
-
 class Batches:
     """What client systems hand in many at once."""
 
@@ -70,6 +62,7 @@ class Batches:
         database: Database,
         now: Now,
         spool: BatchSpool,
+        seal: PasswordSeal,
         digests: DigestSigner,
         activation: ActivationConfig,
         config: BatchesConfig,
@@ -78,6 +71,7 @@ class Batches:
         self._now = now
         self._activation = activation
         self._spool = spool
+        self._seal = seal
         self._digests = digests
         self.config = config
 
@@ -110,8 +104,8 @@ class Batches:
         identity = self._digests.identity(options.signer, body.algorithm, actor)
         named = [item.name or str(number) for number, item in enumerate(body.items, start=1)]
         octets = [parse_digest(item.digest, body.algorithm).hex() for item in body.items]
-        drafts = [_Draft(name, digest, None, {"algorithm": body.algorithm}) for name, digest in zip(named, octets, strict=True)]
-        _check_names(drafts)
+        drafts = [Draft(name, digest, None, {"algorithm": body.algorithm}) for name, digest in zip(named, octets, strict=True)]
+        check_names(drafts)
         folder = self._spool.create()
         try:
             return self._create("digest", drafts, identity, options, folder=folder, key=key, actor=actor, activation=activation)
@@ -158,7 +152,9 @@ class Batches:
             db.execute(ready.values(state=ItemState.CANCELLED, attempt=None))
             batch.state, batch.finished_at, batch.left = BatchState.CANCELLED, self._now(), 0
             self._note(db, batch, actor, "cancel")
-            return self._view(db, batch)
+            view = self._view(db, batch)
+        self._spool.find(batch.folder).drop_passwords()
+        return view
 
     def discard(self, identifier: int, actor: Actor) -> BatchView:
         """Delete its results. Raises NotFound, Conflict while it runs."""
@@ -189,26 +185,29 @@ class Batches:
         with self._database.read() as db:
             return signing_identity(db, client=actor.name, signer=signer, at=self._now())
 
-    def _keep(self, folder: BatchFolder, files: Iterable[SentFile], options: PdfOptions) -> list[_Draft]:
-        drafts: list[_Draft] = []
+    def _keep(self, folder: BatchFolder, files: Iterable[SentFile], options: PdfOptions) -> list[Draft]:
+        drafts: list[Draft] = []
         for number, file in enumerate(files, start=1):
-            own = _merge(options, file.options, number)
-            if own.password is not None:
-                raise Rejected("password", "is not kept, as a batch would have to: sign an encrypted document by itself")
+            own = merge_options(options, file.options, number)
             kept = folder.keep(number, file.chunks)
             if kept.size == 0:
                 raise Rejected("file", f"number {number} is empty")
-            drafts.append(_Draft(file.name or str(number), kept.digest, kept.size, fields_of(own)))
+            said, trace = fields_of(own), None
+            said.pop("password", None)
+            if own.password is not None:
+                folder.keep_password(number, self._seal.seal(own.password, f"{folder.name}/{number}"))
+                trace = self._seal.trace(own.password)
+            drafts.append(Draft(file.name or str(number), kept.digest, kept.size, said, trace))
         if not drafts:
             raise Rejected("file", "there is none: send at least one part named file")
-        _check_names(drafts)
+        check_names(drafts)
         folder.settle()
         return drafts
 
     def _create(
         self,
         kind: str,
-        drafts: Sequence[_Draft],
+        drafts: Sequence[Draft],
         identity: Identity,
         options: PdfOptions,
         *,
@@ -218,7 +217,7 @@ class Batches:
         activation: str | None,
     ) -> BatchView:
         """The batch in the database; or the one there is under the key, and then the folder is not needed."""
-        said = _digest([kind, options.signer, options.level, [(one.name, one.digest, one.options) for one in drafts]])
+        said = _digest([kind, options.signer, options.level, [one.said for one in drafts]])
         earlier = self._earlier(key, said, actor)
         if earlier is None:
             kept = self._check_activation(activation, identity, drafts, actor)
@@ -249,7 +248,7 @@ class Batches:
         return earlier
 
     def _check_activation(
-        self, activation: str | None, identity: Identity, drafts: Sequence[_Draft], actor: Actor
+        self, activation: str | None, identity: Identity, drafts: Sequence[Draft], actor: Actor
     ) -> KeptToken | None:
         if identity.subscriber is None:
             return None
@@ -276,7 +275,7 @@ class Batches:
                 raise Conflict("this Idempotency-Key was used for another batch: take a new one")
             return self._view(db, batch)
 
-    def _insert(self, batch: Batch, drafts: Sequence[_Draft], actor: Actor) -> BatchView:
+    def _insert(self, batch: Batch, drafts: Sequence[Draft], actor: Actor) -> BatchView:
         with self._database.write() as db:
             db.add(batch)
             db.flush()
@@ -333,40 +332,6 @@ class Batches:
         problem = None if row.problem is None else ItemProblem.model_validate(row.problem)
         fields = {name: getattr(row, name) for name in ("number", "name", "digest", "size", "state", "level")}
         return ItemView(**fields, problem=problem, result=result)
-
-
-def _merge(options: PdfOptions, own: bytes | None, number: int) -> PdfOptions:
-    """The options of one document: those of the batch, with its own over them; the signer and level are the batch's."""
-    said = fields_of(options)
-    if own is not None:
-        try:
-            found = json.loads(own)
-        except ValueError as error:
-            raise Rejected("options", f"those before file {number} are no JSON") from error
-        if not isinstance(found, dict) or {"signer", "level"} & set(found):
-            raise Rejected("options", f"those before file {number} must be a JSON object, without signer and level")
-        said |= found
-    try:
-        return PdfOptions.model_validate_json(json.dumps(said))
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False, include_context=False)
-        fields = [Violation(".".join(map(str, item["loc"])) or "options", f"of file {number}: {item['msg']}") for item in wrong]
-        raise Rejected.all(fields) from error
-
-
-def _check_names(drafts: Sequence[_Draft]) -> None:
-    seen: dict[str, int] = {}
-    violations = []
-    for number, draft in enumerate(drafts, start=1):
-        try:
-            check_name(draft.name)
-        except ValueError as error:
-            violations.append(Violation("name", f"of item {number}: {error}"))
-        earlier = seen.setdefault(draft.name, number)
-        if earlier != number:
-            violations.append(Violation("name", f"items {earlier} and {number} have the same: {draft.name[:80]!r}"))
-    if violations:
-        raise Rejected.all(violations[:20])
 
 
 def _digest(value: object) -> str:

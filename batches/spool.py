@@ -69,6 +69,23 @@ class BatchFolder:
         """An item's document; raises NotFound when it is gone, or lies in another machine's spool."""
         return self._read(f"{number}.in")
 
+    def keep_password(self, number: int, sealed: bytes) -> None:
+        """Keep the sealed password of an item's document. Raises Unavailable when the disk takes no more."""
+        with _room():
+            (self._path / f"{number}.password").write_bytes(sealed)
+
+    def password(self, number: int) -> bytes | None:
+        """The sealed password of an item's document; None where it has none."""
+        try:
+            return (self._path / f"{number}.password").read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def drop_passwords(self) -> None:
+        """Delete the passwords of all items."""
+        for path in self._path.glob("*.password"):
+            path.unlink(missing_ok=True)
+
     def keep_result(self, number: int, attempt: str, chunks: Iterable[bytes]) -> None:
         """Keep what an attempt has made of an item; it is on the disk when this returns. Raises Unavailable."""
         with _room(), (self._path / f"{number}.{attempt}.out").open("wb") as file:
@@ -82,7 +99,8 @@ class BatchFolder:
         return self._read(f"{number}.{attempt}.out")
 
     def drop_document(self, number: int) -> None:
-        """Delete an item's document, if it is there."""
+        """Delete an item's document and its password, if they are there."""
+        (self._path / f"{number}.password").unlink(missing_ok=True)
         (self._path / f"{number}.in").unlink(missing_ok=True)
 
     def drop_result(self, number: int, attempt: str) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from audit.log import Actor, append
 from batches.models import Batch, BatchItem, BatchState, ItemState
+from batches.passwords import PasswordSeal
 from batches.spool import BatchFolder, BatchSpool
 from core.clock import Now
 from core.content import Content
@@ -58,6 +59,7 @@ class BatchWorker:
         database: Database,
         now: Now,
         spool: BatchSpool,
+        seal: PasswordSeal,
         signer: Signer,
         digests: DigestSigner,
         threads: int,
@@ -68,6 +70,7 @@ class BatchWorker:
         self._database = database
         self._now = now
         self._spool = spool
+        self._seal = seal
         self._signer = signer
         self._digests = digests
         self._threads = threads
@@ -134,7 +137,10 @@ class BatchWorker:
             asked = {"digest": item.digest, "algorithm": item.options["algorithm"], "signer": batch.serial, "level": batch.level}
             found = self._digests.sign(DigestRequest.model_validate(asked), actor, activation=activation)
             return Content.of(found.model_dump_json().encode()), found.level
-        options = PdfOptions.model_validate({**item.options, "signer": batch.serial, "level": batch.level})
+        sealed = folder.password(item.number)
+        password = None if sealed is None else self._seal.open(sealed, f"{folder.name}/{item.number}")
+        said = {**item.options, "signer": batch.serial, "level": batch.level, "password": password}
+        options = PdfOptions.model_validate(said)
         lowered: list[Reached] = []
         document = folder.document(item.number)
         signed = self._signer.sign_pdf(document, options, actor, activation=activation, lowered=lowered.append)
@@ -169,6 +175,7 @@ class BatchWorker:
         if item.attempts > _MOST_ATTEMPTS:
             told = f"signing it was cut off {_MOST_ATTEMPTS} times"
             self._finish(claim, ItemState.FAILED, {"error": "internal", "detail": told, "violations": []})
+            self._spool.find(claim.batch.folder).drop_document(item.number)
             return self._claim(batch)
         return claim
 

@@ -21,7 +21,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from audit.log import Actor
@@ -30,8 +30,8 @@ from bootstrap import Services, build
 from core.config import load_config
 from core.content import Content
 from core.errors import CondauError, Unavailable
+from core.pdf_reader import SECONDS
 from signer.options import PdfOptions
-from signer.pdf_reader import SECONDS
 from tests.service import Service
 from tests.signer.pdfs import add_empty_field, make_hybrid, make_pdf
 
@@ -80,17 +80,20 @@ _BYTES = (
 class Mutator:
     """Makes inputs out of sound files."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, whole: Sequence[bytes] = ()) -> None:
+        """``whole``: the sound files that are damaged as bytes (default: some of every structure)."""
         self._random = random.Random(seed)  # noqa: S311 - it chooses mutations; a seed repeats them
         plain = [make_pdf(pages=3, xref_stream=False), make_pdf(xref_stream=False, rotate=90)]
         plain.append(add_empty_field(plain[0], "LanhDao"))
-        self._whole = [*plain, make_pdf(pages=5), make_hybrid(), SAMPLE_PDF]
-        self._whole += [_qpdf(SAMPLE_PDF, *way) for way in (("--linearize",), ("--encrypt", "", "a", "256", "--"))]
+        self._bytewise = 0.9 if whole else 0.4
+        self._whole = list(whole) or [*plain, make_pdf(pages=5), make_hybrid(), SAMPLE_PDF]
+        if not whole:
+            self._whole += [_qpdf(SAMPLE_PDF, *way) for way in (("--linearize",), ("--encrypt", "", "a", "256", "--"))]
         self._apart = [_take_apart(one) for one in (*plain, _qpdf(SAMPLE_PDF, "--qdf", "--object-streams=disable"))]
 
     def next(self) -> bytes:
         """One input."""
-        if self._random.random() < 0.4:
+        if self._random.random() < self._bytewise:
             data = bytearray(self._random.choice(self._whole))
             for _ in range(self._random.choice((1, 1, 2, 4, 8))):
                 self._damage(data)

@@ -80,7 +80,8 @@ def parse_config(table: Mapping[str, Any], home: Path) -> Config:
     url = config.database_url or sqlite_url(home / "condau.sqlite3")
     pki = dataclasses.replace(config.pki, profiles=home / config.pki.profiles)
     server = dataclasses.replace(config.server, spool=home / config.server.spool)
-    config = dataclasses.replace(config, hsm=hsm, database_url=url, pki=pki, notices=notices, server=server)
+    batches = dataclasses.replace(config.batches, key_file=home / config.batches.key_file)
+    config = dataclasses.replace(config, hsm=hsm, database_url=url, pki=pki, notices=notices, server=server, batches=batches)
     check_config(config)
     return config
 

@@ -286,6 +286,8 @@ class BatchesConfig:
     """Of all documents of one batch."""
     keep_hours: int = 24
     """So long after its end a batch's results are kept for its client to fetch."""
+    key_file: Path = Path("secrets/batch-key")
+    """The key that seals the passwords of encrypted documents while they wait; relative to the instance's folder."""
 
 
 @dataclass(frozen=True, slots=True)

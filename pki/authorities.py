@@ -34,8 +34,8 @@ class Organisation:
 def create_authorities(ca: CertificateAuthority, crl: CrlPublisher, *, organisation: Organisation, actor: Actor) -> None:
     """Create what is not there yet; typed again after a crash it goes on where that happened.
 
-    A responder or time-stamping certificate whose key has less than a third of its time left gets a successor. Raises
-    Conflict when the authorities were begun under another organisation.
+    A responder or time-stamping certificate whose key has less than a third of its time left gets a successor, from
+    the newest generation of its authority. Raises Conflict when the authorities were begun under another organisation.
     """
     names = {ROOT: f"{organisation.name} Root CA", ISSUING: f"{organisation.name} Issuing CA"}
     specs = {ROOT: KeySpec.P_384, ISSUING: KeySpec.P_256}
@@ -49,7 +49,8 @@ def create_authorities(ca: CertificateAuthority, crl: CrlPublisher, *, organisat
         ("ocsp-responder", ISSUING): f"{organisation.name} OCSP",
         ("tsa", ISSUING): f"{organisation.name} TSA",
     }
-    for (profile, issuer), common_name in services.items():
+    for (profile, alias), common_name in services.items():
+        issuer = ca.newest(alias)
         if not ca.has_lasting_service(profile, issuer):
             subject = build_subject(organization=organisation.name, locality=organisation.locality, common_name=common_name)
             if organisation.identifier:

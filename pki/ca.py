@@ -27,6 +27,7 @@ from pki.certificates import (
     authority_chain,
     authority_named,
     format_serial,
+    newest_generation,
     service_certificate,
     usable_until,
 )
@@ -199,13 +200,18 @@ class CertificateAuthority:
         key_label: str | None = None,
     ) -> IssuedCertificate:
         """A certificate of the service's own (``tsa``, ``ocsp-responder``) for a new key in the token, or for the one under
-        ``key_label``, which is made where it is not there yet."""
+        ``key_label``, which is made where it is not there yet. ``issuer``: the name of one generation of an authority."""
         found = self.profiles[profile]
         label = key_label or place.label(f"{profile}-{issuer}-{secrets.token_hex(6)}")
         with self._database.read() as db:
             signer = load_issuer(db, issuer)
         order = Order(found, subject, found.days, f"service/{profile}-{issuer}", signer, actor, key_label=label)
         return self._issue(order, self._make_key(label, spec, actor).public_key())
+
+    def newest(self, alias: str) -> str:
+        """The name of an authority's newest generation; raises NotFound."""
+        with self._database.read() as db:
+            return newest_generation(db, alias).name
 
     def has_certificate(self, subscriber: str) -> bool:
         """Whether a certificate whose key is in the token was ever issued to the subscriber with this handle."""

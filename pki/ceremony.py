@@ -268,6 +268,8 @@ class Ceremony:
             days=definition.days,
         )
         self._crl.publish(definition.name, actor=actor)
+        if definition.issuer:  # a list from before the new authority says nothing about it, and its issuer is at hand only now
+            self._crl.publish(definition.issuer, actor=actor)
         return issued
 
     def _verify(self, definition: Definition, issued: IssuedCertificate) -> None:

@@ -68,6 +68,15 @@ def authority_named(db: Session, name: str) -> Authority:
     return authority
 
 
+def newest_generation(db: Session, alias: str) -> Authority:
+    """The newest generation of an authority, which is the one that issues; raises NotFound."""
+    query = sa.select(Authority).where(Authority.alias == alias, Authority.certificate_der.is_not(None))
+    authority = db.scalar(query.order_by(Authority.generation.desc()).limit(1))
+    if authority is None:
+        raise NotFound("authority", f"no certificate authority has the alias {alias!r}")
+    return authority
+
+
 def authority_certificate(authority: Authority) -> x509.Certificate:
     """The authority's own certificate; Unavailable when its creation was cut off and has not been repeated yet."""
     if authority.certificate_der is None:

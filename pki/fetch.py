@@ -1,11 +1,19 @@
-"""What other authorities publish, fetched over HTTP: only from hosts an operator named, bounded in size and time, no redirects."""
+"""What other authorities publish, fetched over HTTP: only from hosts an operator named, bounded in size and time, no redirects.
+
+The URLs stand in certificates that come with a document, so whoever sends one chooses them. Which hosts answer is the operator's
+choice alone; and a name that leads to this machine or its link (a name server may say so at any time) is not followed.
+"""
 
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import logging
+import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -37,19 +45,18 @@ class Fetcher:
             found += [] if data is None else _certificates(data)
         return found
 
-    def status(self, certificate: x509.Certificate, issuer: x509.Certificate) -> tuple[bytes | None, bytes | None]:
-        """(CRL, OCSPResponse): the first of the two that answers, OCSP first."""
+    def status(self, certificate: x509.Certificate, issuer: x509.Certificate) -> Iterator[tuple[bytes | None, bytes | None]]:
+        """(CRL, OCSPResponse), one of them in each: what answers, OCSP first, asked for one after the other."""
         request = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA1()).build()  # noqa: S303 - names the issuer
         asked = request.public_bytes(Encoding.DER)
         for url in _access(certificate, AuthorityInformationAccessOID.OCSP):
             answer = self._exchange(url, asked)
             if answer is not None:
-                return None, answer
+                yield None, answer
         for url in _lists(certificate):
             crl = self._get(url)
             if crl is not None:
-                return crl, None
-        return None, None
+                yield crl, None
 
     def _get(self, url: str) -> bytes | None:
         return self._exchange(url, None)
@@ -65,8 +72,11 @@ class Fetcher:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"User-Agent": "condau"} | ({"Content-Type": "application/ocsp-request"} if request is not None else {})
         try:
-            connection.request("GET" if request is None else "POST", path, request, headers)
-            return self._read(connection.getresponse(), deadline)
+            with _cut_after(connection, self._config.seconds):
+                connection.connect()
+                _check_address(parts.hostname or "", connection.sock.getpeername()[0])
+                connection.request("GET" if request is None else "POST", path, request, headers)
+                return self._read(connection.getresponse(), deadline)
         except (OSError, ValueError, http.client.HTTPException) as error:
             _log.warning("fetching failed", extra={"fields": {"url": url[:300], "why": f"{type(error).__name__}: {error}"[:300]}})
             return None
@@ -81,7 +91,39 @@ class Fetcher:
             found += chunk
             if len(found) > self._config.size or time.monotonic() > deadline:
                 raise ValueError("it is larger or slower than allowed")
+        if response.length or time.monotonic() > deadline:
+            raise ValueError("it was cut off, or is slower than allowed")
         return bytes(found)
+
+
+@contextmanager
+def _cut_after(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """Ends the connection when its time is up, however it spends it: a timeout of the socket counts from each byte anew."""
+
+    def cut() -> None:
+        with suppress(OSError):
+            if connection.sock is not None:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _check_address(host: str, peer: str) -> None:
+    """Raise ValueError where a name leads to this machine or to its link. An address the operator wrote is what it is; private
+    ones are taken, for networks of state agencies have them."""
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return
+    address = ipaddress.ip_address(peer.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise ValueError(f"{host} leads to {address}: name the address itself if that is meant")
 
 
 def _access(certificate: x509.Certificate, method: x509.ObjectIdentifier) -> Iterator[str]:

@@ -7,7 +7,8 @@ by asking the rooms beside this one, of other people's from the lists an operato
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -19,14 +20,16 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
+from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 from sqlalchemy.orm import Session
 
-from audit.log import Actor
+from audit.log import SYSTEM, Actor
 from core.clock import Now
 from core.db import Database
 from core.errors import NotFound, Unavailable
+from core.signatures import verify
 from pki.certificates import authority_certificate
-from pki.crl import CrlPublisher
+from pki.crl import CrlPublisher, PublishedCrl
 from pki.foreign_crl import foreign_crls
 from pki.models import Authority, ExternalCertificate, TrustAnchor
 from pki.ocsp import OcspResponder
@@ -37,6 +40,10 @@ _Item = TypeVar("_Item")
 _KEEP: Final = timedelta(seconds=30)
 """For how long the authorities that are known, and the paths through them, are remembered."""
 _MOST_ANSWERS: Final = 1000
+_SKEW: Final = timedelta(minutes=5)
+"""How far another authority's clock may be ahead of ours."""
+_UNSTATED: Final = timedelta(days=1)
+"""For how long an OCSP answer of others is taken that does not say so (RFC 6960, 4.2.2.1: there may be newer ones at any time)."""
 _KEEP_LIST: Final = timedelta(seconds=5)
 """For how long an authority's newest CRL is."""
 
@@ -73,8 +80,8 @@ class Fetch(Protocol):
         """What its AIA extension leads to; nothing where that may not be asked or does not answer."""
         ...
 
-    def status(self, certificate: x509.Certificate, issuer: x509.Certificate) -> tuple[bytes | None, bytes | None]:
-        """(CRL, OCSPResponse) in DER, one of them at most, not checked yet."""
+    def status(self, certificate: x509.Certificate, issuer: x509.Certificate) -> Iterable[tuple[bytes | None, bytes | None]]:
+        """(CRL, OCSPResponse) in DER, one of them in each, not checked yet; fetched when it is asked for."""
         ...
 
 
@@ -102,7 +109,7 @@ class ValidationMaterial:
         self._now = now
         self._fetch = fetch
         self._known: _Known | None = None
-        self._lists: dict[str, tuple[datetime, bytes]] = {}
+        self._lists: dict[str, tuple[datetime, PublishedCrl]] = {}
         self._answers: dict[x509.Certificate, tuple[datetime, Material]] = {}
 
     def collect(
@@ -179,14 +186,19 @@ class ValidationMaterial:
             except Unavailable:
                 pass  # no responder: then the list tells, unless it is away as well
         try:
-            return Material(crls=(self._own_list(name),))
+            return Material(crls=(self._own_list(name, certificate).der,))
         except (Unavailable, NotFound) as error:
             return Material(missing=(_no_status(certificate, error.detail),))
 
-    def _own_list(self, name: str) -> bytes:
-        at, kept = self._now(), self._lists.get(name)
-        if kept is None or not timedelta() <= at - kept[0] < _KEEP_LIST:
-            kept = self._lists[name] = (at, self._crl.current(name).der)
+    def _own_list(self, name: str, certificate: x509.Certificate) -> PublishedCrl:
+        """The authority's newest list, issued anew where it is older than the certificate: then it says nothing about that."""
+        at, kept, begins = self._now(), self._lists.get(name), certificate.not_valid_before_utc
+        if kept is None or not timedelta() <= at - kept[0] < _KEEP_LIST or kept[1].this_update < begins:
+            newest = self._crl.current(name)
+            if newest.this_update < begins:
+                with suppress(Unavailable, NotFound):  # an offline authority's is issued in the ceremony that certifies another
+                    newest = self._crl.publish(name, actor=SYSTEM)
+            kept = self._lists[name] = (at, newest)
         return kept[1]
 
     def _own_ocsp(self, certificate: x509.Certificate, issuer: x509.Certificate, since: datetime | None, actor: Actor) -> Material:
@@ -208,11 +220,12 @@ class ValidationMaterial:
     def _fetched_status(self, certificate: x509.Certificate, issuer: x509.Certificate, at: datetime) -> Material | None:
         if self._fetch is None:
             return None
-        crl, answer = self._fetch.status(certificate, issuer)
-        if crl is not None and _list_holds(crl, issuer, at):
-            return Material(crls=(crl,))
-        if answer is not None:
-            return _answer_of_others(answer, certificate, issuer)
+        for crl, answer in self._fetch.status(certificate, issuer):
+            if crl is not None and _list_holds(crl, issuer, at):
+                return Material(crls=(crl,))
+            found = None if answer is None else _answer_of_others(answer, certificate, issuer, at)
+            if found is not None:
+                return found
         return None
 
     def _load(self) -> _Known:
@@ -261,17 +274,43 @@ def _list_holds(der: bytes, issuer: x509.Certificate, at: datetime) -> bool:
         return False
 
 
-def _answer_of_others(der: bytes, certificate: x509.Certificate, issuer: x509.Certificate) -> Material | None:
-    """The answer with its responder's certificate, if it is about this certificate; whoever judges the file checks the rest."""
+def _answer_of_others(der: bytes, certificate: x509.Certificate, issuer: x509.Certificate, at: datetime) -> Material | None:
+    """The answer with its responder's certificate, if it is about this certificate, holds ``at`` then and is the issuer's or that
+    of a responder it appointed (RFC 6960, 3.2)."""
     try:
         response = ocsp.load_der_ocsp_response(der)
-        answered = response.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL
-        about = answered and response.serial_number == certificate.serial_number
-        known = about and response.certificate_status is not ocsp.OCSPCertStatus.UNKNOWN
+        if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            return None
+        asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, response.hash_algorithm).build()
+        about = (response.issuer_key_hash, response.serial_number) == (asked.issuer_key_hash, asked.serial_number)
+        until = response.next_update_utc or response.this_update_utc + _UNSTATED
+        holds = response.this_update_utc <= at + _SKEW and until >= at
+        known = response.certificate_status is not ocsp.OCSPCertStatus.UNKNOWN
+        appointed = [one for one in response.certificates if _answers_for(one, issuer)]
+        if about and holds and known and any(_made_by(one.public_key(), response) for one in (issuer, *appointed)):
+            return Material(tuple(response.certificates), ocsps=(der,))
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return None
-    helpful = known and any(one == issuer or is_issued_by(one, issuer) for one in (*response.certificates, issuer))
-    return Material(tuple(response.certificates), ocsps=(der,)) if helpful else None
+        pass  # it is no answer, or made in a way nobody here knows
+    return None
+
+
+def _answers_for(responder: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether ``issuer`` appointed this responder (RFC 6960, 4.2.2.2)."""
+    try:
+        usages = responder.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return ExtendedKeyUsageOID.OCSP_SIGNING in usages and is_issued_by(responder, issuer)
+
+
+def _made_by(key: object, response: ocsp.OCSPResponse) -> bool:
+    pss = response.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
+    stated = (hashes.SHA256(), hashes.SHA384(), hashes.SHA512()) if pss else (response.signature_hash_algorithm or hashes.SHA512(),)
+    for algorithm in stated:
+        with suppress(InvalidSignature):
+            verify(key, response.signature, response.tbs_response_bytes, algorithm, pss=pss)
+            return True
+    return False
 
 
 def _no_status(certificate: x509.Certificate, remedy: str) -> str:

@@ -35,13 +35,15 @@ from signer.looks import (
 from signer.marks import Mark
 from signer.options import PdfOptions, parse_rectangle
 from signer.pdf_update import Update
-from signer.stamps import Box, Drawing, Element, Frame, Modules, Picture, TextBlock, TextRun, text_height
+from signer.stamps import Box, Drawing, Element, Frame, Modules, Picture, TextBlock, TextRun, scaled, text_height, text_width
+from signer.verification_pages import PageDraft
 
 _DEFAULT_LEADER: Final = (45.0 * POINTS, 18.0 * POINTS)
 """The extent of a leader's picture where the file has none to go by."""
 _COLUMN_GAP: Final = 2.0
 """In millimetres, between a picture and the text beside it."""
 _SMALLEST: Final = 8.0
+_ROUNDING: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +66,31 @@ class Act:
     font: Path
     """The regular one; bold and italic stand beside it."""
     qr: Look | None = None
+    page: PageDraft | None = None
+    """The page its QR code leads to, at ``verification_url``."""
     verification_url: str = ""
 
 
 def compose(update: Update, act: Act) -> list[Mark]:
-    """The marks of ``act`` on the document behind which ``update`` goes; the first is the signature's own.
+    """The marks of ``act`` on the document behind which ``update`` goes; the first is the signature's own, and is not among them
+    where the caller named a field for it.
 
     Raises Rejected naming the option that would help where a place is not found, something does not fit or a picture is missing.
     """
     composer = _Composer(Layout(update, act.options.password), act)
     looks = [(look, act.options.box if at == 0 else None) for at, look in enumerate(act.look.mark)]
     looks += [(look, None) for look in act.qr.mark] if act.qr is not None else []
-    marks = [composer.mark(look, rectangle) for look, rectangle in looks]
+    marks = [composer.mark(look, rectangle) for look, rectangle in looks[0 if act.options.field is None else 1 :]]
     return [mark for mark in marks if mark is not None]
+
+
+def compose_in_field(update: Update, act: Act, size: places.Size) -> Drawing:
+    """The first mark of ``act`` in a field of this width and height, as shown and in points.
+
+    At its true size, text broken to the field's width; in a smaller field as much smaller as the look's ``shrink`` lets it be,
+    never larger. Raises Rejected("field", …) for one that is too small, and as :func:`compose`.
+    """
+    return _Composer(Layout(update, act.options.password), act).in_field(act.look.mark[0], size)
 
 
 class _Composer:
@@ -93,6 +107,24 @@ class _Composer:
         size = self._size(look, rectangle)
         page, box = self._spot(look, size, rectangle)
         return Mark(page, box, self._drawing(look, size), look.name, self._act.look.title)
+
+    def in_field(self, look: MarkLook, size: places.Size) -> Drawing:
+        """The mark in the middle of a field; text alone from its top on, as in a rectangle."""
+        natural = self._size(look, (0, 0, max(size[0], self._widest_word(look)), size[1]))
+        if not natural[1]:
+            return []  # its only picture is one that need not be there, and is not
+        scale = min(1.0, size[0] / natural[0], size[1] / natural[1])
+        if scale < look.shrink - _ROUNDING:
+            wide, high = (value * look.shrink / POINTS for value in natural)
+            raise Rejected(
+                "field",
+                f"it is {size[0] / POINTS:.1f} x {size[1] / POINTS:.1f} mm, and {look.name} of this profile takes {wide:.1f} x "
+                f"{high:.1f} mm at least: enlarge it in the document, or leave field out",
+            )
+        wide, high = natural[0] * scale, natural[1] * scale
+        text_alone = look.height is None and all(isinstance(part, TextElement) for part in look.element)
+        y = size[1] - high if text_alone else (size[1] - high) / 2
+        return scaled(self._drawing(look, natural), scale, (size[0] - wide) / 2, y)
 
     def _spot(self, look: MarkLook, size: places.Size, rectangle: Box | None) -> places.Spot:
         rule, page = look.place, self._act.options.page
@@ -133,7 +165,7 @@ class _Composer:
         name, page = self._act.options.printed_name, self._act.options.page
         named = None if name is None else places.at_name(self._layout, name, _DEFAULT_LEADER, page)
         leader = places.leader_of(self._layout, named)
-        spot = named if leader is None else (leader.page, leader.box)
+        spot = named if leader is None else (leader.page, self._layout.picture_of(leader))
         return None if spot is None else places.at_signature(rule, spot, size)
 
     def _in_blank(self, look: MarkLook, rule: BlankPlace) -> Mark | None:
@@ -181,6 +213,10 @@ class _Composer:
         texts = [self._block(look, part, (self._left(look), 0, width, 0)) for part in look.element if isinstance(part, TextElement)]
         heights += map(text_height, texts)
         return width, max(heights)
+
+    def _widest_word(self, look: MarkLook) -> float:
+        blocks = [self._block(look, part, (0, 0, 0, 0)) for part in look.element if isinstance(part, TextElement)]
+        return max((text_width(word, block.font, block.size) for block in blocks for word in block.text.split()), default=0.0)
 
     def _left(self, look: MarkLook) -> float:
         """What columns of pictures take from the mark's width."""

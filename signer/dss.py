@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from cryptography import x509
@@ -155,8 +156,8 @@ def read_held(update: Update) -> Held:
 
 def _streams(update: Update, name: str) -> list[bytes]:
     array = entry(entry(update.root, "/DSS"), name)
-    items = list(array) if isinstance(array, ArrayObject) else []
-    return [item.data for item in items[:_MOST] if isinstance(item, generic.StreamObject)]
+    items = [item.get_object() for item in islice(array, _MOST)] if isinstance(array, ArrayObject) else []
+    return [item.data for item in items if isinstance(item, generic.StreamObject)]
 
 
 def _declare_extension(update: Update) -> None:

@@ -30,6 +30,7 @@ from signer.looks import LOOK_NAMES, Look, PictureElement, Source, built_in, par
 from signer.options import PdfOptions
 from signer.rasters import InkColour, check_ink, parse_image
 from signer.stamps import VIETNAM, format_time
+from signer.verification_pages import draft_page, format_code
 
 Kept = TypeVar("Kept", AgencyLook, SignaturePicture)
 
@@ -57,8 +58,8 @@ class Gallery:
         self._database = database
         self._now = now
         self._font = font
-        self.verification_page = f"{public_url}/docs#tag-verification"
-        """Where QR codes lead."""
+        self.verification_page = f"{public_url}/verify"
+        """Where QR codes lead; each adds its own code."""
 
     def act(self, options: PdfOptions, identity: Identity, at: datetime, image: bytes | None) -> Act | None:
         """What the profile asked for draws with this identity at ``at``; None for ``plain`` without a QR code.
@@ -74,10 +75,14 @@ class Gallery:
             pictures = _pictures(db, agency, subscriber, look)
             values = {**_values(options, look, at), **_names(identity, subscriber, at)}
             qr = parse_look(_content(db, agency, "qr")) if options.qr else None
+        page = draft_page(options) if options.qr else None
+        if page is not None:
+            values |= {"code": format_code(page.code), "verification_page": self.verification_page.partition("://")[2]}
         if image is not None:
             part = _taking(look, options.profile)
             pictures[part.source] = _brought(image, part, pictures.get(part.source))
-        return Act(look, options, values, pictures, self._font, qr, self.verification_page)
+        url = "" if page is None else f"{self.verification_page}/{page.code}"
+        return Act(look, options, values, pictures, self._font, qr, page, url)
 
     def keep_look(self, code: str, name: str, content: bytes, actor: Actor) -> AgencyLook:
         """Make ``content`` (TOML) the agency's look ``name`` from now on. Raises NotFound, Rejected with every violation."""

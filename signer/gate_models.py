@@ -58,11 +58,15 @@ class SigningAuthorisation(Base):
 
 
 class NumberState(StrEnum):
-    """``HELD`` for its numberer until ``held_until``; ``USED`` by a signature; ``FREE`` again after the signature was given up."""
+    """``HELD`` for its numberer until ``held_until``; ``OPEN`` from a signature's intent until its document is complete; ``USED``
+    from then on, before the document is handed out; ``FREE`` again after the signature was given up; ``VOID``: nobody's for good.
+    """
 
     HELD = "held"
+    OPEN = "open"
     USED = "used"
     FREE = "free"
+    VOID = "void"
 
 
 class DocumentNumber(Base):

@@ -37,7 +37,9 @@ class NumberView(BaseModel):
     number: int
     series: str = Field(description="`QĐ`: a kind of document; `QPPL:QĐ`: of legal document; `HC`: all together; `M:…`: secret")
     year: int
-    state: str = Field(description="`held`, `used`, or `free` again")
+    state: str = Field(
+        description="`held`; `open`: a document is being signed with it, or was; `used`; `free` again; `void`: nobody's"
+    )
     person: str | None = Field(description="Who gave it")
     client: str
     at: datetime
@@ -76,11 +78,18 @@ class NumberPage(BaseModel):
 
 
 class ReturnedNumber(_Body):
-    """A number that is given back."""
+    """A number that is given back, or made void."""
 
     number: str = Field(max_length=80, description="As it was answered: `05/QĐ-UBND`")
     year: int = Field(ge=2000, le=2999)
     secret: bool = Field(default=False, description="It is of the series of secret documents")
+    reason: str | None = Field(default=None, min_length=3, max_length=500, description="Why, for the audit log")
+
+
+class VoidedNumber(ReturnedNumber):
+    """A number that is made void."""
+
+    reason: str = Field(min_length=3, max_length=500, description="Why, for the audit log")
 
 
 class NewActivation(_Body):

@@ -32,8 +32,8 @@ from signer.permits import Permit, Permits
 from signer.register import Claim, build_claim, check_day, find_number, why_taken
 from signer.secrecy import parse_secrecy
 
-FindSignatures = Callable[[Content], Sequence[SignatureFound]]
-"""What signatures a PDF has, and what the verifier says of each. Handed in: this room does not know that one."""
+FindSignatures = Callable[[Content, str | None], Sequence[SignatureFound]]
+"""What signatures a PDF (and its password) has, and what the verifier says of each. Handed in: this room does not know that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +186,7 @@ class Gates:
         request = seen.request
         if request.document is None:
             return
-        if request.password is not None:
-            seen.refuse("password", "whether a leader signed an encrypted document cannot be judged: send it unencrypted")
-            return
-        found = self._find_signatures(request.document)
+        found = self._find_signatures(request.document, request.password)
         for broken in (one for one in found if one.failed):
             seen.refuse("document", f"the signature {broken.name} in it is not valid: {broken.why}; get a sound copy")
         apart = {seen.activation.person} if seen.activation is not None else set()
@@ -212,7 +209,8 @@ def _check_number(db: Session, key: Subscriber, seen: _Seen) -> None:
         return
     try:
         number = parse_number(request.number)
-        claim = build_claim(db, key.agency_id, number, check_day(request.issued_on, at), request.actor.name)
+        day = check_day(request.issued_on, at)
+        claim = build_claim(db, key.agency_id, number, day, request.actor.name, digest=request.digest)
     except Rejected as error:
         seen.violations += error.violations
         return
@@ -224,7 +222,7 @@ def _check_number(db: Session, key: Subscriber, seen: _Seen) -> None:
                 "number", f"no document of {key.agency.code} has the number {number.text} of {claim.year}: issue that first"
             )
     else:
-        taken = why_taken(row, claim, at)
+        taken = why_taken(db, row, claim, at)
         if taken is not None:
             seen.refuse("number", taken)
             return

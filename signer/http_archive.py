@@ -9,6 +9,8 @@ from core.content import Content
 from core.errors import Conflict, Malformed, Rejected, Unavailable
 from registry.models import Role
 from signer.extend import Extender, ExtendOptions
+from signer.http import LEVEL_HEADER
+from signer.levels import Reached
 from signer.plan import ArchivePlan, Plan, PlanQuery
 from web.body import send_content
 from web.operation import Document, operation, send_json
@@ -29,8 +31,8 @@ class Extensions:
         description="Takes signatures made here or elsewhere. What is needed to judge them later is put into the document, and at "
         "B-LTA a timestamp over all of it: as further revisions, the document's own bytes come back unchanged. The same call "
         "renews the archive timestamp of a document that is at B-LTA already. A signature that does not hold, or leads to no "
-        "authority trusted here, is refused; whether they hold is not looked at above 100 MB, nor behind a password: verify such "
-        "a document as well.",
+        "authority trusted here, is refused. Where the service is configured to go on at a lower level while a part is away, the "
+        f"header `{LEVEL_HEADER}` says which was reached: never for a renewal, nor where nothing would be gained.",
         query=ExtendOptions,
         body=Document(_PDF, spooled=True),
         returns=_PDF,
@@ -40,7 +42,11 @@ class Extensions:
         self, req: falcon.Request, resp: falcon.Response, *, actor: Actor, options: ExtendOptions, document: Content
     ) -> None:
         """Answer with the extended PDF."""
-        send_content(req, resp, self._extender.extend(document, options, actor), _PDF)
+
+        def say(reached: Reached) -> None:
+            resp.set_header(LEVEL_HEADER, f"{reached.level}; asked={options.level}")
+
+        send_content(req, resp, self._extender.extend(document, options, actor, lowered=say), _PDF)
 
 
 class ArchivePlans:

@@ -23,6 +23,7 @@ from signer.gate_views import (
     ReturnedNumber,
     RuleBody,
     RuleView,
+    VoidedNumber,
     this_year,
 )
 from signer.register import Register, Wanted, check_caller, find_gaps, list_numbers
@@ -93,8 +94,10 @@ class NumberReturn:
         self._register = register
 
     @operation(
-        roles={Role.CLIENT},
+        roles={Role.CLIENT, Role.ADMIN},
         summary="Give back a number that was held and not used",
+        description="Also one whose document was being signed when that was cut off (state `open`): such a document has never come "
+        "out. A client gives back its own, an admin anybody's. A number that is used is not given back: it is had once a year.",
         tag=TAG,
         body=ReturnedNumber,
         status=204,
@@ -102,7 +105,27 @@ class NumberReturn:
     )
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, code: str, body: ReturnedNumber) -> None:  # noqa: ARG002 - there is nothing to answer
         """Give it back."""
-        self._register.let_go(code, body.number, body.year, actor, secret=body.secret)
+        self._register.let_go(code, body.number, body.year, actor, secret=body.secret, reason=body.reason or "")
+
+
+class NumberVoid:
+    """``/v1/agencies/{code}/numbers/void``."""
+
+    def __init__(self, *, register: Register) -> None:
+        self._register = register
+
+    @operation(
+        roles={Role.ADMIN},
+        summary="Make a number void, so that no document ever has it",
+        description="For a number whose document may have come out and is not to count, such as one whose answer was lost.",
+        tag=TAG,
+        body=VoidedNumber,
+        status=204,
+        problems=(NotFound, Conflict),
+    )
+    def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, code: str, body: VoidedNumber) -> None:  # noqa: ARG002 - there is nothing to answer
+        """Make it void."""
+        self._register.void(code, body.number, body.year, actor, secret=body.secret, reason=body.reason)
 
 
 class AgencyAuthorisations:

@@ -71,7 +71,7 @@ def _read_text(document: Content, password: str | None, seen: Walk) -> list[Page
         except (Malformed, IndexError):
             return _A4  # PDFium reads a page tree that we do not: the page's own size is not known
 
-    return list(read_text(document, password, view, first=1, last=0, most=_MOST_PAGES))
+    return list(read_text(document, password, view, first=1, last=0, most=_MOST_PAGES, unseen=True))
 
 
 def _text_seen(texts: list[PageText]) -> TextSeen:

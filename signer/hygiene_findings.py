@@ -121,6 +121,16 @@ _KNOWN: Final[dict[str, tuple[Group, Severity, str, str]]] = {
         "Có hình hoặc chú thích phủ lên chữ của trang; gỡ nó ra thì chữ bên dưới lộ ra",
         "An image or annotation covers text of a page; taken away, it shows what is beneath",
     ),
+    "FAINT_TEXT": (
+        *(Group.SHADOW, "warning"),
+        "Trang có chữ cùng màu với nền nên không nhìn thấy",
+        "It has text in the colour of what it stands on, which nobody sees",
+    ),
+    "UNSEEN_NOT_SOUGHT": (
+        *(Group.SHADOW, "info"),
+        "Chưa tìm hết chữ bị che hoặc cùng màu với nền",
+        "Covered text and text in the colour of the paper was not looked for everywhere",
+    ),
     "FIELD_SHOWS_OTHER": (
         *(Group.SHADOW, "warning"),
         "Trường biểu mẫu hiển thị khác với giá trị của nó",

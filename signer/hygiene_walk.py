@@ -15,8 +15,8 @@ from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObj
 
 from core.content import Content
 from core.errors import Malformed, Rejected
+from core.pdf_reader import BoundedReader
 from signer.hygiene_findings import Finding, build_finding
-from signer.pdf_reader import BoundedReader
 from signer.pdf_update import entry, reading
 
 Number = tuple[int, int]
@@ -85,7 +85,7 @@ _TRAILER: Final = (0, -1)
 def walk(document: Content, password: str | None) -> Walk:
     """Look at every object the file lists. Raises Malformed, or Rejected(``password``) where it is locked."""
     with reading():
-        reader = BoundedReader(document)
+        reader = BoundedReader(document, in_place=True)
         if reader.encrypted and reader.decrypt(password or "").status is AuthStatus.FAILED:
             raise Rejected("password", "the PDF is encrypted: give its password")
         seen = Walk(reader)
@@ -145,7 +145,9 @@ def _look(seen: Walk, value: Any, number: Number) -> None:
             seen.complete = False
         elif isinstance(item, DictionaryObject):
             _look_at_dictionary(seen, item, number)
-            waiting += [(item.raw_get(key), depth + 1) for key in item]
+            # the value of a signature leads nowhere, and is not encrypted in a file that is
+            keys = [key for key in item if key != "/Contents" or "/ByteRange" not in item]
+            waiting += [(item.raw_get(key), depth + 1) for key in keys]
         elif isinstance(item, ArrayObject):
             waiting += [(item.raw_get(place), depth + 1) for place in range(len(item))]
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject
+from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, Reference, StreamObject
 
 from signer.page_text import PageText, read_text
-from signer.pdf_place import View, place_of_field, view_of
-from signer.pdf_update import Update, entry, find_page, pages, signature_fields
+from signer.pdf_place import Place, View, parse_box, place_of_field, view_of
+from signer.pdf_update import Update, entry, find_page, pages, signature_fields, stream_data
 from signer.stamps import Box
 
 _PAGES_SEARCHED: Final = 40
+_ROUNDING: Final = 0.5
+_REAL: Final = rb"(-?\d{1,9}(?:\.\d{0,9})?)"
+_PLACED: Final = re.compile(rb"(?<!\S)" + rb" 0 0 ".join([_REAL, b" ".join([_REAL] * 3)]) + rb" cm\s+/\w+ Do\b")
+"""A picture upright, as signing programs write it: how wide and high it is, and where."""
 _DRAWN: Final = 10.0
 """In points: a field smaller than this is not seen."""
 
@@ -26,6 +31,7 @@ class SignedField:
     name: str
     page: int
     box: Box
+    place: Place
 
 
 class Layout:
@@ -71,14 +77,50 @@ class Layout:
         for name, _, field in signature_fields(self._update.root):
             value = entry(field, "/V")
             place = place_of_field(field)
-            page = place.annotation.raw_get("/P") if "/P" in place.annotation else None
-            if not isinstance(value, DictionaryObject) or place.box is None or not isinstance(page, IndirectObject):
+            if not isinstance(value, DictionaryObject) or place.box is None:
                 continue
-            number = self._numbers.get((page.idnum, page.generation))
+            number = self._page_of(place.annotation)
             box = None if number is None else self.view(number).to_shown(place.box)
             if number is not None and box is not None and min(box[2] - box[0], box[3] - box[1]) >= _DRAWN:
-                found.append((_signed_up_to(value), SignedField(name, number, box)))
+                found.append((_signed_up_to(value), SignedField(name, number, box, place)))
         return [field for _, field in sorted(found, key=lambda item: item[0])]
+
+    def picture_of(self, field: SignedField) -> Box:
+        """Where in a signed field its pictures are, as the page is shown; all of it where that does not stand plainly in its
+        appearance. A field that was in the document may be larger than what is drawn in its middle."""
+        form, view = entry(entry(field.place.annotation, "/AP"), "/N"), self.view(field.page)
+        x0, y0, x1, y1 = field.box
+        frame = parse_box(entry(form, "/BBox"))
+        if not isinstance(form, StreamObject) or frame is None or field.place.rotation != view.rotation:
+            return field.box
+        if max(abs(one - other) for one, other in zip(frame, (0, 0, x1 - x0, y1 - y0), strict=True)) > _ROUNDING:
+            return field.box
+        found = [tuple(map(float, numbers)) for numbers in _PLACED.findall(stream_data(form) or b"")]
+        if not found or min(min(one[:2]) for one in found) <= 0:
+            return field.box
+        left, bottom = min(x for _, _, x, _ in found), min(y for _, _, _, y in found)
+        right, top = max(x + wide for wide, _, x, _ in found), max(y + high for _, high, _, y in found)
+        shown = max(x0, x0 + left), max(y0, y0 + bottom), min(x1, x0 + right), min(y1, y0 + top)
+        return shown if shown[0] < shown[2] and shown[1] < shown[3] else field.box
+
+    def _page_of(self, annotation: DictionaryObject) -> int | None:
+        """The number of the page it names, or else of the one that lists it: /P is optional."""
+        page = annotation.raw_get("/P") if "/P" in annotation else None
+        if isinstance(page, IndirectObject):
+            return self._numbers.get((page.idnum, page.generation))
+        own = annotation.container_ref
+        return self._listed.get((own.idnum, own.generation)) if isinstance(own, Reference) else None
+
+    @cached_property
+    def _listed(self) -> dict[tuple[int, int], int]:
+        """On which page each annotation is."""
+        found = {}
+        for number, page in enumerate(pages(self._update), start=1):
+            listed = entry(page.get_object(), "/Annots")
+            for item in listed.iterate() if isinstance(listed, ArrayObject) else ():
+                if isinstance(item, IndirectObject):
+                    found[item.idnum, item.generation] = number
+        return found
 
     @cached_property
     def _numbers(self) -> dict[tuple[int, int], int]:

@@ -79,6 +79,11 @@ class Levels:
         self._seen: dict[tuple[x509.Certificate, ...], datetime] = {}
         self._room = _ROOM
 
+    @property
+    def lowers(self) -> bool:
+        """Whether by policy a lower level is reached while a part is away."""
+        return self._when_away == "lower"
+
     def check(self, identity: Identity, level: PadesLevel, actor: Actor) -> Reached | None:
         """Whether ``level`` can be had for a signature by ``identity``: None if so.
 
@@ -106,7 +111,7 @@ class Levels:
         try:
             return get(), None
         except (Unavailable, Conflict) as error:
-            if self._when_away == "refuse":
+            if not self.lowers:
                 raise
             _log.warning("the level is lowered", extra={"fields": {"level": otherwise, "why": error.detail}})
             return None, Reached(otherwise, error.detail)

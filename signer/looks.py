@@ -42,7 +42,7 @@ COLOURS: Final[dict[str, Colour]] = {"black": (0.0, 0.0, 0.0), "red": (0.8, 0.05
 PLACEHOLDERS: Final = frozenset(
     {
         *("number", "date", "day", "month", "year", "time", "copy", "comment"),
-        *("signer", "agency", "agency_capitals", "organization", "email"),
+        *("signer", "agency", "agency_capitals", "organization", "email", "verification_page", "code"),
     }
 )
 """What a line of text may name in braces. A line in which a named value is empty is left out."""
@@ -89,7 +89,7 @@ class FrameElement(_Part):
 
 
 class QrElement(_Part):
-    """A QR code that leads to the page where documents are verified."""
+    """A QR code that leads to the signature's own page: a square at the mark's upper left."""
 
     kind: Literal["qr"]
 
@@ -150,6 +150,8 @@ class MarkLook(_Part):
     place: Place
     width: Millimetres | None = None
     height: Millimetres | None = None
+    shrink: Annotated[float, Field(ge=0.1, le=1)] = 1.0
+    """How far it may be scaled down in a field that stands in the document and is smaller; 1: it has its true size or none."""
     element: tuple[Element, ...] = Field(min_length=1, max_length=20)
 
 

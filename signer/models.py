@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
@@ -67,3 +67,22 @@ class ArchivedDocument(Base):
     until: Mapped[datetime]
     """From then on its newest timestamp proves nothing any more by itself."""
     successor: Mapped[str | None] = mapped_column(sa.String(64))
+
+
+class VerificationPage(Base):
+    """What a QR code on a document leads to: a signature, and what of it anybody may know who holds the document.
+
+    Written with the signature's intent; ``sha256`` and ``size`` are of the signed file as it left the house, NULL until it did.
+    """
+
+    __tablename__ = "verification_page"
+
+    id: Mapped[int] = mapped_column(Record, primary_key=True)
+    code: Mapped[str] = mapped_column(sa.String(20), unique=True)
+    """Random (:data:`signer.verification_pages.CODE_BITS`), in Crockford's base 32."""
+    signature_id: Mapped[int] = mapped_column(sa.ForeignKey(Signature.id), unique=True)
+    number: Mapped[str | None] = mapped_column(sa.String(200))
+    """Number and symbol as the document shows them; with the profile ``incoming`` the number of arrival."""
+    issued_on: Mapped[date | None]
+    sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    size: Mapped[int | None] = mapped_column(sa.BigInteger)

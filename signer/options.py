@@ -55,7 +55,6 @@ _GO_WITH: Final[dict[str, frozenset[str]]] = {
     "certify": frozenset({"plain"}),
     "lock": frozenset({"plain"}),
     "text": frozenset({"plain"}),
-    "field": frozenset({"plain"}),
 }
 """Options that mean something to some profiles only."""
 _NEEDS: Final = {"appendix": "number", "copy": "copy_kind", "comment": "comment"}
@@ -77,7 +76,11 @@ class PdfOptions(BaseModel):
         "that is needed to judge it later; B-LTA: with a timestamp over all of that, fit for the archive.",
     )
     field: str | None = Field(
-        default=None, max_length=200, description="Name of an empty signature field of the document to sign in. Default: a new one."
+        default=None,
+        max_length=200,
+        description="Name of an empty signature field of the document to sign in. Default: a new one. With a profile its "
+        "drawing goes into that field at its true size, smaller only as far as its look allows, never larger; of "
+        "`agency-issue` the seal. Then neither page, rectangle nor printed_name is given.",
     )
     page: int | None = Field(default=None, ge=1, le=100_000, description="Page the stamp is drawn on, counted from 1. Default: 1.")
     rectangle: Rectangle | None = Field(
@@ -134,7 +137,7 @@ class PdfOptions(BaseModel):
         default=None,
         description="Form fields that this signature locks (FieldMDP): their names with commas between, or `*` for all of them.",
     )
-    qr: bool = Field(default=False, description="Draw a QR code beside it that leads to the page where the document is verified.")
+    qr: bool = Field(default=False, description="Draw a QR code beside it that leads to this signature's own page.")
     password: str | None = Field(default=None, max_length=127, repr=False, description="Password that opens an encrypted document.")
     secrecy: Line | None = Field(
         default=None, description="Its degree of secrecy, where it has one: a document marked MẬT, TỐI MẬT or TUYỆT MẬT is refused."
@@ -159,6 +162,8 @@ class PdfOptions(BaseModel):
                 yield _violation(
                     name, f"goes with the profile {' or '.join(sorted(profiles))}, not with {self.profile}: leave it out"
                 )
+        if self.field is not None and self.printed_name is not None:
+            yield _violation("printed_name", "says where a new field goes: give either it, or field")
         if self.qr and self.profile == "plain":
             yield _violation("qr", "goes with an official profile: name one")
         needed = _NEEDS.get(self.profile)

@@ -76,13 +76,31 @@ class Ink:
     grey: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """How many letters and digits of a page's own text cannot be seen, though they are printed."""
+
+    covered: int
+    """Beneath something that was drawn later."""
+    faint: int
+    """In the colour of what they stand on."""
+
+
 class PageText:
     """The text of one page, and how it looks where that was asked for."""
 
-    def __init__(self, number: int, size: tuple[float, float], glyphs: Sequence[Glyph], ink: Ink | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        size: tuple[float, float],
+        glyphs: Sequence[Glyph],
+        ink: Ink | None = None,
+        unseen: Unseen | None = None,
+    ) -> None:
         self.number = number
         self.size = size
         self.glyphs = glyphs
+        self.unseen = unseen
         self._ink = ink
 
     def is_blank(self, box: Box) -> bool:
@@ -178,24 +196,33 @@ class PageText:
 
 
 def read_text(
-    document: Content, password: str | None, view: Callable[[int], View], *, first: int, last: int, most: int, drawn: bool = False
+    document: Content,
+    password: str | None,
+    view: Callable[[int], View],
+    *,
+    first: int,
+    last: int,
+    most: int,
+    drawn: bool = False,
+    unseen: bool = False,
 ) -> Iterator[PageText]:
     """The text of the pages from ``first`` to ``last`` (from 1; 0: the last one), one by one, at most ``most`` of them.
 
-    ``drawn``: with what can be seen of them. ``view`` tells how a page is shown. What cannot be read, or not in time, is left
-    out: whoever looks for something there does not find it. Close the iterator to stop the reading.
+    ``drawn``: with what can be seen of them; ``unseen``: with what cannot, as far as there is time. ``view`` tells how a page is
+    shown. What cannot be read, or not in time, is left out: whoever looks for something there does not find it. Close the
+    iterator to stop the reading.
     """
     with tempfile.TemporaryFile() as file:
         for chunk in document.chunks():
             file.write(chunk)
         file.flush()
-        for line in _run(file.fileno(), password or "", (first, last, most, int(drawn))):
+        for line in _run(file.fileno(), password or "", (first, last, most, int(drawn), int(unseen))):
             page = _parse(line, view)
             if page is not None:
                 yield page
 
 
-def _run(descriptor: int, password: str, wanted: tuple[int, int, int, int]) -> Iterator[bytes]:
+def _run(descriptor: int, password: str, wanted: tuple[int, int, int, int, int]) -> Iterator[bytes]:
     command = [sys.executable, "-I", str(Path(glyph_reader.__file__)), str(descriptor), *map(str, wanted)]
     process = subprocess.Popen(  # noqa: S603 - our own program; what comes from outside are numbers
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, pass_fds=(descriptor,)
@@ -228,7 +255,7 @@ def _parse(line: bytes, view: Callable[[int], View]) -> PageText | None:
         number, text, places = int(answer["page"]), str(answer["text"]), [float(value) for value in answer["places"]]
         if len(places) != 6 * len(text) or not all(abs(value) < _FARTHEST for value in places):
             return None
-        ink = _parse_ink(answer.get("ink"))
+        ink, unseen = _parse_ink(answer.get("ink")), _parse_unseen(answer)
         shown = view(number)
     except (
         ValueError,
@@ -244,7 +271,7 @@ def _parse(line: bytes, view: Callable[[int], View]) -> PageText | None:
     for at, char in enumerate(text):
         x0, y0, x1, y1, x, y = places[6 * at : 6 * at + 6]
         glyphs.append(Glyph(char, shown.to_shown((x0, y0, x1, y1)), shown.point_shown(x, y)[1]))
-    return PageText(number, shown.size, glyphs, ink)
+    return PageText(number, shown.size, glyphs, ink, unseen)
 
 
 def _parse_ink(answer: Any) -> Ink | None:
@@ -254,6 +281,11 @@ def _parse_ink(answer: Any) -> Ink | None:
     if width < 1 or height < 1 or width * height != len(grey):
         raise ValueError("not as many pixels as it says")
     return Ink(width, height, grey)
+
+
+def _parse_unseen(answer: Any) -> Unseen | None:
+    covered, faint = answer.get("covered"), answer.get("faint")
+    return None if covered is None or faint is None else Unseen(len(covered), len(faint))
 
 
 def _fold(pieces: Sequence[str]) -> list[tuple[str, int]]:

@@ -21,25 +21,24 @@ from pyhanko.pdf_utils.generic import DictionaryObject, pdf_date, pdf_name, pdf_
 
 from core.cms import ID_DATA, CmsSigner, encode_certificates
 from core.content import Content
-from core.errors import Conflict, Rejected
 from pki.certificates import Identity
-from signer.compose import Act, compose
+from signer.compose import Act, compose, compose_in_field
 from signer.marks import draw, draw_nothing, place_marks
 from signer.options import PdfOptions
+from signer.pdf_appearances import settle_appearances
 from signer.pdf_check import Ranges, check_output
+from signer.pdf_field import check_drawable, take_field
 from signer.pdf_hole import Hole, HoleTooSmall, Revision
 from signer.pdf_permissions import apply_lock, certify, request_lock
-from signer.pdf_place import Place, new_place, place_of_field
+from signer.pdf_place import Place, new_place
 from signer.pdf_update import (
     Update,
     add_signature_field,
     check_not_final,
-    entry,
     find_page,
     open_update,
     reading,
     set_signature_flags,
-    signature_fields,
 )
 from signer.rasters import parse_image
 from signer.stamps import VIETNAM, default_text, plain_stamp
@@ -94,9 +93,10 @@ def prepare(
 ) -> Prepared:
     """Add a signature field (or take the one named), draw its stamp, reserve the hole and compute the digest.
 
-    ``at`` becomes /M, in Vietnamese time; ``image`` is a PNG. With an ``act`` it is drawn as that says, in as many new fields
-    as its look has marks, all of them with this one signature as their value (docs/adr/0024). Raises Malformed for what is no
-    readable PDF, Rejected naming the option that does not go with the document, Conflict for one that allows no further signature.
+    ``at`` becomes /M, in Vietnamese time; ``image`` is a PNG. With an ``act`` it is drawn as that says, in as many fields as its
+    look has marks (the first may be the one named), all of them with this one signature as their value (docs/adr/0024). Raises
+    Malformed for what is no readable PDF, Rejected naming the option that does not go with the document, Conflict for one that
+    allows no further signature.
     """
     picture = None if image is None or act is not None else parse_image(image)
     room = _room(identity) + (timestamp_room + _TIMESTAMP_HEADERS if options.level != "B-B" else 0)
@@ -109,7 +109,9 @@ def prepare(
         if act is None:
             places = [_plain_place(update, options, identity=identity, at=at, picture=picture, font=font)]
         else:
-            places = place_marks(update, compose(update, act))
+            places = _official_places(update, options, act)
+        if any(place.box is not None for place in places):
+            settle_appearances(update)
         value = update.add_object(signature)
         for place in places:
             place.widget["/V"] = value
@@ -205,6 +207,17 @@ def _plain_place(
     return place
 
 
+def _official_places(update: Update, options: PdfOptions, act: Act) -> list[Place]:
+    """The fields that share the signature, drawn: the one named by the caller for the first mark, new ones for the others."""
+    places = []
+    if options.field is not None:
+        place = take_field(update, options)
+        check_drawable(place, options.field)
+        draw(update, place, compose_in_field(update, act, place.size))
+        places.append(place)
+    return [*places, *place_marks(update, compose(update, act))]
+
+
 def _place(update: Update, options: PdfOptions, *, visible: bool) -> Place:
     """The field to sign in: a new one, or the empty one named by the caller."""
     if options.field is None:
@@ -213,18 +226,7 @@ def _place(update: Update, options: PdfOptions, *, visible: bool) -> Place:
         place = new_place(page.get_object(), options.box, visible=visible)
         add_signature_field(update, page, place.widget)
         return place
-    if options.page is not None or options.rectangle is not None:
-        raise Rejected("field", "a field has its own page and rectangle: give either the field, or page and rectangle")
-    fields = {name: (reference, field) for name, reference, field in signature_fields(update.root)}
-    if options.field not in fields:
-        empty = sorted(name for name, (_, field) in fields.items() if entry(field, "/V") is None)
-        known = f"its empty ones are {', '.join(map(repr, empty[:20]))}" if empty else "it has no empty one"
-        raise Rejected("field", f"the document has no signature field named {options.field!r}: {known}")
-    reference, field = fields[options.field]
-    if entry(field, "/V") is not None:
-        raise Conflict(f"the signature field {options.field!r} is signed already: name an empty one")
-    update.mark_update(reference.reference)
-    return place_of_field(field)
+    return take_field(update, options)
 
 
 def _room(identity: Identity) -> int:

@@ -13,8 +13,8 @@ from pyhanko.pdf_utils.generic import IndirectObject
 from core.cms import check_signed_data
 from core.content import Content
 from core.errors import Malformed
+from core.pdf_reader import BoundedReader
 from core.signatures import fitting_hash
-from signer.pdf_reader import BoundedReader
 from signer.pdf_update import open_reader, reading, signature_fields
 
 _BYTE_RANGE = re.compile(rb"/ByteRange\s*\[\s*0\s+(\d+)\s+(\d+)\s+(\d+)\s*\]")

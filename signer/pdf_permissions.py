@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, NumberObject, pdf_name, pdf_string
@@ -40,6 +41,27 @@ def apply_lock(update: Update, field: DictionaryObject, signature: DictionaryObj
         return
     parameters = DictionaryObject({key: lock.raw_get(key) for key in lock if key in ("/Action", "/Fields", "/P")})
     _refer(update, signature, "/FieldMDP", parameters)
+
+
+def is_locked(update: Update, name: str) -> bool:
+    """Whether a signature that is there already locks the field with this full name (FieldMDP: ISO 32000-1, 12.8.2.4)."""
+    return any(_locks(parameters, name) for parameters in _field_locks(update))
+
+
+def _field_locks(update: Update) -> Iterator[DictionaryObject]:
+    for _, _, field in signature_fields(update.root):
+        references = entry(entry(field, "/V"), "/Reference")
+        for reference in references if isinstance(references, ArrayObject) else ():
+            parameters = entry(reference.get_object(), "/TransformParams")
+            if entry(reference.get_object(), "/TransformMethod") == "/FieldMDP" and isinstance(parameters, DictionaryObject):
+                yield parameters
+
+
+def _locks(parameters: DictionaryObject, name: str) -> bool:
+    named = entry(parameters, "/Fields")
+    listed = [str(item.get_object()) for item in named] if isinstance(named, ArrayObject) else []
+    among = any(name == one or name.startswith(f"{one}.") for one in listed)
+    return {"/All": True, "/Include": among, "/Exclude": not among}.get(str(entry(parameters, "/Action")), False)
 
 
 def certify(update: Update, options: PdfOptions, signature: DictionaryObject, value: IndirectObject) -> None:

@@ -105,14 +105,20 @@ def new_place(page: DictionaryObject, box: Box | None, *, visible: bool) -> Plac
     return Place(widget, widget, own, rotation)
 
 
-def place_of_field(field: DictionaryObject) -> Place:
-    """Where a field that stands in the document is drawn."""
+def place_of_field(field: DictionaryObject, page: DictionaryObject | None = None) -> Place:
+    """Where a field that stands in the document is drawn; ``page``: the one it is on, by default the one it names.
+
+    Upright on the page as it is shown, or turned as the field's author wants it (/MK /R: ISO 32000-1, table 189).
+    """
     kids = entry(field, "/Kids")
     annotation = kids[0] if isinstance(kids, ArrayObject) and len(kids) == 1 else field
-    box = _parse_box(entry(annotation, "/Rect"))
-    page = annotation.raw_get("/P").get_object() if "/P" in annotation else None
+    box = parse_box(entry(annotation, "/Rect"))
     if box is None or box[0] == box[2] or box[1] == box[3]:
         return Place(field, annotation, None, 0)
+    wished = entry(entry(annotation, "/MK"), "/R")
+    if isinstance(wished, int) and wished % 90 == 0:
+        return Place(field, annotation, box, int(wished) % 360)
+    page = page or entry(annotation, "/P")
     return Place(field, annotation, box, _rotation(page) if isinstance(page, DictionaryObject) else 0)
 
 
@@ -123,10 +129,10 @@ def _rotation(page: DictionaryObject) -> int:
 
 def _frame(page: DictionaryObject) -> Box:
     """The part of the page that is shown: crop box within media box (ISO 32000-1, 14.11.2)."""
-    media = _parse_box(inherited(page, "/MediaBox"))
+    media = parse_box(inherited(page, "/MediaBox"))
     if media is None or media[0] >= media[2] or media[1] >= media[3]:
         raise Malformed("document", "the page has no size (no valid /MediaBox)")
-    crop = _parse_box(inherited(page, "/CropBox")) or media
+    crop = parse_box(inherited(page, "/CropBox")) or media
     common = max(media[0], crop[0]), max(media[1], crop[1]), min(media[2], crop[2]), min(media[3], crop[3])
     return common if common[0] < common[2] and common[1] < common[3] else media
 
@@ -136,7 +142,8 @@ def _span(one: tuple[float, float], other: tuple[float, float]) -> Box:
     return min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb)
 
 
-def _parse_box(value: object) -> Box | None:
+def parse_box(value: object) -> Box | None:
+    """A rectangle of the file (ISO 32000-1, 7.9.5), its lower left corner first; None where it is none."""
     if not isinstance(value, ArrayObject) or len(value) != 4:
         return None
     numbers = [item.get_object() for item in value]

@@ -20,7 +20,7 @@ from pyhanko.pdf_utils.misc import PdfError
 
 from core.content import Content
 from core.errors import CondauError, Conflict, Malformed, Rejected
-from signer.pdf_reader import BoundedReader
+from core.pdf_reader import BoundedReader
 
 _DEPTH = 50
 """How deep a page or field tree may nest; real ones stay below ten."""
@@ -205,10 +205,7 @@ def add_signature_field(
 
 
 def set_signature_flags(update: Update) -> None:
-    """SignaturesExist and AppendOnly (ISO 32000-1, table 219).
-
-    /NeedAppearances stays as it is: without it a form filled by a program shows fields empty or with their old values.
-    """
+    """SignaturesExist and AppendOnly (ISO 32000-1, table 219)."""
     form = update.root["/AcroForm"]
     if entry(form, "/SigFlags") != 3:
         form["/SigFlags"] = generic.NumberObject(3)
@@ -266,6 +263,14 @@ def entry(dictionary: Any, key: str) -> Any:
     try:
         return dictionary[pdf_name(key)]
     except KeyError:
+        return None
+
+
+def stream_data(stream: generic.StreamObject) -> bytes | None:
+    """What is in a stream, or None where it cannot be decoded: for what is no reason not to sign."""
+    try:
+        return stream.data
+    except Exception:  # noqa: BLE001 - each filter fails in ways of its own
         return None
 
 

@@ -18,7 +18,7 @@ from pki.models import OWN_DOMAIN, Certificate, ExternalCertificate
 from registry.models import Subscriber
 from signer.activation import Held, needs_activation, release_activations, use_activation
 from signer.gate_models import ActivationHolder, ActivationUse, DocumentNumber
-from signer.register import Claim, release_numbers, use_number
+from signer.register import Claim, conclude_number, release_numbers, use_number
 
 _GUARDED: Final = (
     sa.select(ActivationHolder.id)
@@ -101,6 +101,11 @@ def release(db: Session, signature_id: int, at: datetime) -> None:
     """Give back the number and the act of a signature that was given up."""
     release_numbers(db, signature_id, at)
     release_activations(db, signature_id)
+
+
+def conclude(db: Session, permit: Permit) -> DocumentNumber | None:
+    """The number of a document that is complete, used from now on; None where it has none. Raises Conflict."""
+    return None if permit.claim is None or permit.signature_id is None else conclude_number(db, permit.signature_id)
 
 
 def give_back_number(database: Database, permit: Permit, at: datetime) -> None:

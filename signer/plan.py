@@ -87,24 +87,24 @@ class ArchivePlan:
         """When a document needs its next timestamp whose newest proves something ``until`` then."""
         return until - self._margin
 
-    def note(self, digest: str, until: datetime, actor: Actor, *, predecessor: str | None = None) -> None:
-        """Plan for a document with this SHA-256 (hex), made of ``predecessor``, whose newest timestamp proves it ``until`` then.
+    def note(self, digest: str, until: datetime, actor: Actor) -> None:
+        """Plan for a document with this SHA-256 (hex) that was signed here, whose newest timestamp proves it ``until`` then."""
+        self._database.insert(*self._rows(digest, until, actor, client=actor.name))
+
+    def follow(self, db: Session, digest: str, until: datetime, actor: Actor, *, predecessor: str) -> None:
+        """The same in the caller's transaction for one made of ``predecessor``, which it takes the place of in the plan.
 
         It stays with the client for which that was planned.
         """
-        at, due = self._now(), self.due(until)
-        client = actor.name if predecessor is None else self._client_of(predecessor) or actor.name
-        row = {"digest": digest, "at": at, "client": client, "due": due, "until": until, "successor": None}
-        told = entry(at=at, actor=actor, action="archive.plan", subject=digest, due=f"{due:%Y-%m-%d}")
-        rows: list[Row] = [(_INSERT, row), told]
-        self._database.insert(*rows)
-        if predecessor is not None:
-            with self._database.write() as db:
-                db.execute(sa.update(ArchivedDocument).where(ArchivedDocument.digest == predecessor).values(successor=digest))
+        query = sa.update(ArchivedDocument).where(ArchivedDocument.digest == predecessor).values(successor=digest)
+        client = db.execute(query.returning(ArchivedDocument.client)).scalar_one_or_none()
+        for statement, row in self._rows(digest, until, actor, client=client or actor.name):
+            db.execute(statement, row)
 
-    def _client_of(self, digest: str) -> str | None:
-        with self._database.read() as db:
-            return db.scalar(sa.select(ArchivedDocument.client).where(ArchivedDocument.digest == digest))
+    def _rows(self, digest: str, until: datetime, actor: Actor, *, client: str) -> tuple[Row, Row]:
+        at, due = self._now(), self.due(until)
+        row = {"digest": digest, "at": at, "client": client, "due": due, "until": until, "successor": None}
+        return (_INSERT, row), entry(at=at, actor=actor, action="archive.plan", subject=digest, due=f"{due:%Y-%m-%d}")
 
     def page(self, query: PlanQuery, *, client: str | None = None) -> Plan:
         """Documents without a newer timestamp; ``client``: only those stamped for this one."""

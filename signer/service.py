@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -87,10 +89,12 @@ class Signer:
         )
         intent = Intent(identity, actor, "pdf", options.level, request.digest, self._gates.check(request))
         try:
-            return self._make_pdf(document, options, intent, image, lowered)
+            signed = self._make_pdf(document, options, intent, image, lowered)
+            self._keys.hand_out(intent)
         except CondauError:
             self._keys.not_delivered(intent.permit)
             raise
+        return signed
 
     def _make_pdf(
         self,
@@ -107,6 +111,9 @@ class Signer:
         while True:
             room = self._timestamp_room
             at = self._now()
+            act = self._gallery.act(options, identity, at, image)
+            page = None if act is None else act.page
+            attempt = replace(intent, page=page)
             prepared = pdf.prepare(
                 document,
                 options,
@@ -115,9 +122,9 @@ class Signer:
                 image=image,
                 timestamp_room=room,
                 font=self._font,
-                act=self._gallery.act(options, identity, at, image),
+                act=act,
             )
-            signed = pdf.sign(prepared.digest, identity, lambda data: self._keys.sign(data, intent))
+            signed = pdf.sign(prepared.digest, identity, functools.partial(self._keys.sign, intent=attempt))
             try:
                 finished, fallen = self._finish(prepared, signed, options.level, actor)
             except pdf.TimestampTooBig as error:
@@ -130,6 +137,8 @@ class Signer:
                 self._keys.note_lower(signed.value, intent, reached=reached.level, why=reached.why)
                 if lowered is not None:
                     lowered(reached)
+            if page is not None:
+                self._keys.publish(page, intent, sha256=_sha256(finished), size=finished.size)
             return finished
 
     def _finish(

@@ -1,7 +1,7 @@
 """Signs that a PDF was prepared to show something else once it is signed (the shadow attacks of 2021: hide, replace, both).
 
 What it holds and does not show: spare catalogs and pages, versions of objects that no cross-reference lists, content that lies
-beneath an annotation, a form field whose drawing is not its value.
+beneath an annotation or a picture, text in the colour of the paper, a form field whose drawing is not its value.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _TRANSPARENT: Final = frozenset(
     {"/Link", "/Popup", "/Highlight", "/Underline", "/StrikeOut", "/Squiggly", "/Text", "/Ink", "/Line"}
 )
 _COVERED: Final = 0.8
+_NOTABLE: Final = 3
+"""Letters and digits of a page that cannot be seen; fewer say nothing."""
 _HIDDEN: Final = 0x02
 _SHOWN_STRING: Final = re.compile(rb"\(((?:\\.|[^\\()])*)\)\s*(?:Tj|'|\")")
 _SPARE: Final = {"/Catalog": "SPARE_CATALOG", "/Page": "SPARE_PAGE", "/Form": "SPARE_DRAWING"}
@@ -52,6 +54,9 @@ def find_shadows(document: Content, seen: Walk, texts: Sequence[PageText]) -> It
     for page in texts:
         if page.number <= len(seen.pages):
             yield from _covered(seen, seen.pages[page.number - 1], page)
+        yield from _unseen(page)
+    if any(page.unseen is None for page in texts):
+        yield build_finding("UNSEEN_NOT_SOUGHT")
     yield from _fields(seen)
 
 
@@ -152,6 +157,14 @@ def _covered(seen: Walk, page: DictionaryObject, text: PageText) -> Iterator[Fin
     for number, box in boxes:
         if any(run.text.strip() and _share(run.box, box) >= _COVERED for run in text.runs):
             yield build_finding("COVERED_TEXT", (number,) if number else (), detail=f"trang/page {text.number}")
+
+
+def _unseen(page: PageText) -> Iterator[Finding]:
+    """What is printed and drawn over on the page itself, or drawn in the colour of the paper. A scan's text is not printed."""
+    covered, faint = (0, 0) if page.unseen is None else (page.unseen.covered, page.unseen.faint)
+    for code, count in (("COVERED_TEXT", covered), ("FAINT_TEXT", faint)):
+        if count >= _NOTABLE:
+            yield build_finding(code, detail=f"trang/page {page.number}")
 
 
 def _opaque_annotations(page: DictionaryObject) -> Iterator[tuple[str, Box]]:

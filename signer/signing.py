@@ -18,7 +18,9 @@ from core.signatures import fitting_hash, sign, verify
 from hsm.keys import KeyStore
 from pki.certificates import Identity
 from signer.models import Signature, SignatureState
-from signer.permits import Permit, Permits, give_back_number, release
+from signer.permits import Permit, Permits, conclude, give_back_number, release
+from signer.register import release_cut_off, subject_of
+from signer.verification_pages import PageDraft, open_page, publish_page
 
 _TABLE: Final = cast("sa.Table", Signature.__table__)
 _INTEND: Final = sa.insert(_TABLE).returning(_TABLE.c.id)
@@ -43,6 +45,8 @@ class Intent:
     """SHA-256 of the document as it was handed in, or the digest that was handed in instead of one; lower-case hex."""
     permit: Permit = field(default_factory=Permit)
     """What the gates let pass; used up with the intent."""
+    page: PageDraft | None = None
+    """The page that a QR code on the document leads to, if it has one."""
 
 
 class RecordedKeys:
@@ -77,6 +81,25 @@ class RecordedKeys:
             record = db.execute(mine.values(reached=reached, why_lower=why).returning(Signature.id)).scalar_one()
             self._audit(db, intent.actor, "signature.lower", intent.identity.serial, id=record, reached=reached, why=why)
 
+    def publish(self, page: PageDraft, intent: Intent, *, sha256: str, size: int) -> None:
+        """Let the page be found that the signed file leads to; ``sha256`` (lower-case hex) and ``size`` (bytes) are that file's."""
+        with self._database.write() as db:
+            record = publish_page(db, page, sha256=sha256, size=size)
+            self._audit(db, intent.actor, "signature.publish", intent.identity.serial, id=record, page=page.code, sha256=sha256)
+
+    def hand_out(self, intent: Intent) -> None:
+        """Write down that the document is complete and leaves: only from now on is its number used.
+
+        Raises Conflict when the number was given back meanwhile, and then the document must not leave.
+        """
+        if intent.permit.claim is None:
+            return
+        with self._database.write() as db:
+            row = conclude(db, intent.permit)
+            if row is not None:
+                facts = {"series": row.series, "signature": intent.permit.signature_id}
+                append(db, at=self._now(), actor=intent.actor, action="number.use", subject=subject_of(db, row), **facts)
+
     def not_delivered(self, permit: Permit) -> None:
         """Give back the number of a signature that was made and whose document did not come out."""
         give_back_number(self._database, permit, self._now())
@@ -90,6 +113,9 @@ class RecordedKeys:
             for row in rows:
                 release(db, row.id, self._now())
                 self._audit(db, SYSTEM, "signature.abandon", row.serial, id=row.id, why="no answer was recorded")
+            for number in release_cut_off(db, self._now()):
+                facts = {"series": number.series, "why": "its document was never completed"}
+                append(db, at=self._now(), actor=SYSTEM, action="number.release", subject=subject_of(db, number), **facts)
         return len(rows)
 
     def _use_key(self, identity: Identity, data: bytes) -> bytes:
@@ -121,6 +147,8 @@ class RecordedKeys:
         with self._database.write() as db:
             record: int = db.connection().execute(_INTEND, row).scalar_one()
             self._permits.use(db, intent.permit, identity, record, digest=intent.digest, at=at)
+            if intent.page is not None:
+                open_page(db, intent.page, record)
             self._audit(db, actor, "signature.intend", identity.serial, id=record, **what, **intent.permit.facts)
         return record
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -141,6 +141,25 @@ def text_height(block: TextBlock) -> float:
 def text_width(text: str, font: Path, size: float) -> float:
     """The advance of ``text`` in points."""
     return _font(font, text).width(text) * size
+
+
+def scaled(drawing: Drawing, by: float, x: float, y: float) -> list[Element]:
+    """The drawing ``by`` times as large, with its lower left corner at ``x``, ``y``."""
+
+    def moved(box: Box) -> Box:
+        return box[0] * by + x, box[1] * by + y, box[2] * by + x, box[3] * by + y
+
+    found: list[Element] = []
+    for element in drawing:
+        if isinstance(element, TextRun):
+            found.append(replace(element, x=element.x * by + x, y=element.y * by + y, size=element.size * by))
+        elif isinstance(element, TextBlock):
+            found.append(replace(element, box=moved(element.box), size=element.size * by, smallest=element.smallest * by))
+        elif isinstance(element, Frame):
+            found.append(replace(element, box=moved(element.box), line=element.line * by))
+        else:
+            found.append(replace(element, box=moved(element.box)))
+    return found
 
 
 def build_appearance(

@@ -73,7 +73,11 @@ def _destroy(drill: Drill) -> None:
 def test_after_a_restore_from_an_older_backup_nothing_published_is_forgotten(drill: Drill, tmp_path: Path) -> None:
     services = drill.services
     before = drill.issue()
+    (drill.home / "spool" / "batches" / "a").mkdir(parents=True)
+    (drill.home / "spool" / "batches" / "a" / "1.in").write_bytes(b"somebody's document")
     manifest = create_backup(services, tmp_path / "backup", SYSTEM)
+    assert not any("spool" in name for name in manifest.files)
+    assert any(name.endswith("secrets/batch-key") and facts["mode"] == 0o600 for name, facts in manifest.files.items())
     assert check_backup(tmp_path / "backup") == manifest
 
     lost_revoked, lost_valid = drill.issue(), drill.issue()  # the world goes on

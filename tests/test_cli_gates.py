@@ -73,6 +73,20 @@ def test_numbers_are_listed_with_their_gaps(capsys: pytest.CaptureFixture[str], 
     assert [line.split("\t")[0] for line in lines] == ["02/QĐ-UBND", "05/QĐ-UBND", "gap: 1", "gap: 3 to 4"]
 
 
+def test_a_number_is_shown_given_back_and_made_void_with_a_reason(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    database = Database(load_config(tmp_path).database_url)
+    Register(database=database, now=system_now).hold("H44", Wanted("QĐ-UBND", "b"), Actor("dms", "admin"))
+    assert "\theld\t" in _type("number show H44 1/QĐ-UBND", capsys)
+    assert _type('number free H44 01/QĐ-UBND --reason "mất điện"', capsys).endswith(": free\n")
+    assert "nothing was given back" in _type('number free H44 01/QĐ-UBND --reason "lần nữa"', capsys, code=1)
+    assert "not taken" in _type('number void H44 01/QĐ-UBND --reason "mất điện"', capsys, code=1)
+    Register(database=database, now=system_now).hold("H44", Wanted("QĐ-UBND", "b"), Actor("dms", "admin"))
+    assert "no document ever has it" in _type('number void H44 01/QĐ-UBND --reason "mất điện"', capsys)
+    assert "\tvoid\t" in _type("number show H44 01/QĐ-UBND", capsys)
+    assert "nobody of H44 ever took" in _type("number show H44 02/QĐ-UBND", capsys, code=1)
+    database.close()
+
+
 def test_a_document_is_looked_at(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "a.pdf"
     file.write_bytes(build())

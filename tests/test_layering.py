@@ -43,7 +43,7 @@ ONLY_IN = {
     "pkcs11": re.compile(r"hsm/.*"),
     "falcon": HTTP,
     "gunicorn": re.compile(r"server\.py|web/worker\.py"),
-    "pyhanko": re.compile(r"core/pdf\.py|(signer|verifier)/.*"),
+    "pyhanko": re.compile(r"core/pdf(_\w+)?\.py|(signer|verifier)/.*"),
     "pyhanko_certvalidator": re.compile(r"verifier/.*|pki/trust\.py"),
     "web": re.compile(r"api\.py|bootstrap\.py|server\.py|cli\.py|cli_common\.py|migrations/tables\.py|web/.*|\w+/http(_\w+)?\.py"),
 }

@@ -24,8 +24,8 @@ from core.settings import TsaUnitConfig
 from hsm.keys import KeySpec
 from pki.authorities import ISSUING
 from pki.ca import CertificateAuthority, IssuedCertificate
-from pki.certificates import Identity, authority_certificate, authority_named, usable_until
-from pki.models import Certificate, CertificateState
+from pki.certificates import Identity, authority_certificate, newest_generation, usable_until
+from pki.models import Authority, Certificate, CertificateState
 from pki.profile import build_subject
 from tsa.models import TimestampUnitKey
 from tsa.units import PROFILE, TimestampUnits
@@ -92,10 +92,12 @@ class Succession:
         claimed = self._claim(unit, slot, predecessor, actor)
         if claimed is None:
             return None
+        with self._database.read() as db:
+            issuer = newest_generation(db, ISSUING)  # the first one expires before the units' successors end
         issued = self._ca.issue_service(
             profile=PROFILE,
-            subject=self._subject(unit, slot, claimed.generation),
-            issuer=ISSUING,
+            subject=self._subject(issuer, unit, slot, claimed.generation),
+            issuer=issuer.name,
             spec=KeySpec(unit.key),
             actor=actor,
             key_label=claimed.key_label,
@@ -130,12 +132,11 @@ class Succession:
         except IntegrityError:  # the constraint: one key for each generation of a slot
             return None
 
-    def _subject(self, unit: TsaUnitConfig, slot: int, generation: int) -> x509.Name:
+    def _subject(self, issuer: Authority, unit: TsaUnitConfig, slot: int, generation: int) -> x509.Name:
         """Country, organisation and locality of the issuing authority; the common name is this key's alone (EN 319 422, 7)."""
-        with self._database.read() as db:
-            issuer = authority_certificate(authority_named(db, ISSUING)).subject
+        name = authority_certificate(issuer).subject
         organization, locality = (
-            str(issuer.get_attributes_for_oid(oid)[0].value) for oid in (NameOID.ORGANIZATION_NAME, NameOID.LOCALITY_NAME)
+            str(name.get_attributes_for_oid(oid)[0].value) for oid in (NameOID.ORGANIZATION_NAME, NameOID.LOCALITY_NAME)
         )
         own = f"TSU {unit.name} {slot + 1}.{generation}"
         full = f"{organization} {own}"

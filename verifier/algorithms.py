@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-Buffer = bytes | memoryview
 Scheme = Literal["rsa-pkcs1v15", "rsa-pss", "ecdsa", "ed25519"]
 
 _HASHES: dict[str, hashes.HashAlgorithm] = {
@@ -49,14 +48,20 @@ def known_digest(name: str) -> bool:
     return name in _HASHES
 
 
-def digest(name: str, chunks: Iterable[Buffer]) -> bytes:
-    """The digest called ``name`` over the chunks one after another; ValueError for a name we do not know."""
+def new_digest(name: str) -> Any:
+    """A running digest as hashlib has it; ValueError for a name we do not know."""
     if name not in _HASHES:
         raise ValueError(f"unknown digest algorithm {name}")
-    running = hashlib.new(name, usedforsecurity=name not in _WEAK)
+    return hashlib.new(name, usedforsecurity=name not in _WEAK)
+
+
+def digest(name: str, chunks: Iterable[bytes]) -> bytes:
+    """The digest called ``name`` over the chunks one after another; ValueError for a name we do not know."""
+    running = new_digest(name)
     for chunk in chunks:
         running.update(chunk)
-    return running.digest()
+    value: bytes = running.digest()
+    return value
 
 
 def weak_digest(name: str) -> bool:

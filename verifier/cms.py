@@ -5,7 +5,7 @@ Independent of the builder in ``core/cms.py`` on purpose: what one gets wrong th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.errors import Malformed
-from verifier.algorithms import Buffer, Scheme, SignatureAlgorithm, digest, known_digest, signature_holds
+from verifier.algorithms import Scheme, SignatureAlgorithm, digest, known_digest, signature_holds
+from verifier.octets import Octets
 from verifier.reading import reading
 from verifier.verdict import SubIndication
 
@@ -59,12 +60,25 @@ class SignedMessage:
     """None for one we do not know: see ``algorithm_name``."""
     algorithm_name: str
     signature: bytes
-    attributes: tuple[bytes, ...]
-    """The signed attributes as SET OF, in the encodings they may have been signed in; empty when there are none."""
+    attributes: Any
+    """The signed attributes as asn1crypto has them, or None when there are none."""
     values: dict[str, list[Any]]
     """Signed attributes by asn1crypto's name or dotted OID: their values."""
     timestamps: tuple[bytes, ...]
     """TimeStampTokens over the signature value (id-aa-timeStampToken)."""
+
+    def attribute_encodings(self) -> Iterator[bytes]:
+        """The signed attributes as SET OF, in the encodings they may have been signed in.
+
+        RFC 5652 clause 5.4 wants the DER signed; some wrote, and signed, another order: both are offered.
+        """
+        as_sent = core.SetOf(spec=cms.CMSAttribute)
+        as_sent.contents = self.attributes.contents
+        sent = as_sent.dump()
+        yield sent
+        sorted_again = cms.CMSAttributes(list(self.attributes.untag())).dump(force=True)
+        if sorted_again != sent:
+            yield sorted_again
 
     @property
     def claimed_at(self) -> datetime | None:
@@ -107,7 +121,7 @@ def _read(signed: Any, signer: Any) -> SignedMessage:
         algorithm=algorithm,
         algorithm_name=name,
         signature=signer["signature"].native,
-        attributes=_attribute_encodings(attributes) if present else (),
+        attributes=attributes if present else None,
         values=values,
         timestamps=_timestamps(signer["unsigned_attrs"]),
     )
@@ -192,16 +206,6 @@ def _signature_algorithm(signer: Any) -> tuple[SignatureAlgorithm | None, str]:
     return SignatureAlgorithm(known, own), name
 
 
-def _attribute_encodings(attributes: Any) -> tuple[bytes, ...]:
-    """RFC 5652 clause 5.4 wants the DER of SET OF signed; some wrote, and signed, another order: both are offered."""
-    untagged = attributes.untag()
-    as_sent = core.SetOf(spec=cms.CMSAttribute)
-    as_sent.contents = attributes.contents
-    sent = as_sent.dump()
-    sorted_again: bytes = cms.CMSAttributes(list(untagged)).dump(force=True)
-    return (sent,) if sent == sorted_again else (sent, sorted_again)
-
-
 def _attribute_values(attributes: Any) -> dict[str, list[Any]]:
     values: dict[str, list[Any]] = {}
     for attribute in attributes:
@@ -267,8 +271,8 @@ def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
-def check_signed_data(message: SignedMessage, key: PublicKeyTypes, content: Sequence[Buffer]) -> SubIndication | None:
-    """Whether digest, attributes and signature hold over ``content`` (the chunks of what was signed).
+def check_signed_data(message: SignedMessage, key: PublicKeyTypes, content: Octets) -> SubIndication | None:
+    """Whether digest, attributes and signature hold over ``content``, which was signed.
 
     None when they do; otherwise FORMAT_FAILURE (an attribute missing, doubled or contradicting, RFC 5652 clauses 5.3, 11),
     HASH_FAILURE, SIG_CRYPTO_FAILURE, or CRYPTO_CONSTRAINTS_FAILURE for an algorithm we do not know.
@@ -276,20 +280,20 @@ def check_signed_data(message: SignedMessage, key: PublicKeyTypes, content: Sequ
     with reading("cms"):
         if message.algorithm is None or not known_digest(message.digest_algorithm) or not known_digest(message.algorithm.digest):
             return SubIndication.CRYPTO_CONSTRAINTS_FAILURE
-        if not message.attributes:
+        if message.attributes is None:
             return _check_plain(message, message.algorithm, key, content)
         return _check_attributes(message, message.algorithm, key, content)
 
 
 def _check_attributes(
-    message: SignedMessage, algorithm: SignatureAlgorithm, key: PublicKeyTypes, content: Sequence[Buffer]
+    message: SignedMessage, algorithm: SignatureAlgorithm, key: PublicKeyTypes, content: Octets
 ) -> SubIndication | None:
     content_types, digests = message.values.get("content_type", []), message.values.get("message_digest", [])
     if len(content_types) != 1 or len(digests) != 1 or content_types[0].native != message.content_type or not _protected(message):
         return SubIndication.FORMAT_FAILURE
-    if digests[0].native != digest(message.digest_algorithm, content):
+    if digests[0].native != content.digest(message.digest_algorithm):
         return SubIndication.HASH_FAILURE
-    for encoding in message.attributes:
+    for encoding in message.attribute_encodings():
         hashed = digest(algorithm.digest, [encoding])
         if signature_holds(key, algorithm, message.signature, signed=encoding, hashed=hashed):
             return None
@@ -297,13 +301,13 @@ def _check_attributes(
 
 
 def _check_plain(
-    message: SignedMessage, algorithm: SignatureAlgorithm, key: PublicKeyTypes, content: Sequence[Buffer]
+    message: SignedMessage, algorithm: SignatureAlgorithm, key: PublicKeyTypes, content: Octets
 ) -> SubIndication | None:
     """Without signed attributes the signature is over the content itself; allowed for plain data only."""
     if message.content_type != DATA:
         return SubIndication.FORMAT_FAILURE
-    hashed = digest(algorithm.digest, content)
-    signed = b"".join(content) if algorithm.scheme == "ed25519" else None
+    hashed = content.digest(algorithm.digest)
+    signed = content.held() if algorithm.scheme == "ed25519" else None
     holds = signature_holds(key, algorithm, message.signature, signed=signed, hashed=hashed)
     # a digest of the content cannot be told from a broken signature here: there is only one number
     return None if holds else SubIndication.SIG_CRYPTO_FAILURE

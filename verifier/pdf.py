@@ -10,17 +10,16 @@ from typing import Any, Final
 
 from cryptography import x509
 from pyhanko.pdf_utils import generic
-from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.fields import MDPPerm
 
 from core.errors import Malformed
-from verifier.algorithms import digest
 from verifier.certificates import is_covered
 from verifier.cms import TST_INFO, SignedMessage, check_signed_data, find_signer, parse_signed_data
 from verifier.conclusion import best_signature_time, conclude
 from verifier.context import Context, Evidence
+from verifier.octets import Digests, Octets
 from verifier.pdf_changes import UNCLEAR, name_changes
-from verifier.pdf_reader import NeedsPassword, open_pdf
+from verifier.pdf_reader import BoundedReader, NeedsPassword, open_pdf
 from verifier.pdf_rules import Step, certification, judge_step, locked_fields
 from verifier.pdf_sentences import (
     FILE_UNREADABLE,
@@ -59,10 +58,14 @@ class PdfVerdicts:
     findings: tuple[Finding, ...] = ()
 
 
-def verify_pdf(document: bytes, context: Context) -> PdfVerdicts:
-    """Judge every signature of ``document``. Raises NeedsPassword or Malformed when the file as a whole cannot be read."""
+def verify_pdf(digests: Digests, context: Context, password: str | None = None) -> PdfVerdicts:
+    """Judge every signature of a document, which ``password`` opens where it is encrypted.
+
+    Raises NeedsPassword or Malformed when the file as a whole cannot be read.
+    """
+    document = digests.content
     try:
-        reader = open_pdf(document)
+        reader = open_pdf(document, password)
         found = find_signatures(reader, document)
     except NeedsPassword:
         raise
@@ -76,15 +79,16 @@ def verify_pdf(document: bytes, context: Context) -> PdfVerdicts:
     if all(one.placeholder for one in found):
         return PdfVerdicts((), (), (PLACEHOLDER,) if found else ())
     # beside real signatures a placeholder is an unsigned field dressed up as one: it is judged, and fails
-    return _Verification(reader, document, found, context).verdicts()
+    return _Verification(reader, digests, found, context).verdicts()
 
 
 class _Verification:
     """One file on its way through."""
 
-    def __init__(self, reader: PdfFileReader, document: bytes, found: Sequence[FoundSignature], context: Context) -> None:
+    def __init__(self, reader: BoundedReader, digests: Digests, found: Sequence[FoundSignature], context: Context) -> None:
         self._reader = reader
-        self._document = document
+        self._document = digests.content
+        self._digests = digests
         self._found = found
         self._context = context
         self._steps: dict[int, Step | Malformed] = {}
@@ -158,20 +162,20 @@ class _Verification:
         certificate, bound = find_signer(message, (*trust.intermediates, *trust.anchors))
         crls, ocsps = (*message.crls, *self._store.crls), (*message.ocsps, *self._store.ocsps)
         certificates = (*message.certificates, *self._store.certificates)
-        chunks: Sequence[memoryview | bytes] = found.signed_chunks(self._document)
+        signed = Octets(self._digests, found.signed_ranges)
         failure: SubIndication | None = None
         if filter_name == _HASHED_INSIDE:
-            failure, chunks = _unwrap_sha1(message, chunks)
+            failure, signed = _unwrap_sha1(message, signed)
         elif message.content is not None or (filter_name not in _DETACHED and not found.orphaned):
             failure = SubIndication.FORMAT_FAILURE
         if certificate is None:
             failure = failure or SubIndication.NO_SIGNING_CERTIFICATE_FOUND
         elif failure is None:
-            failure = check_signed_data(message, certificate.public_key(), chunks)
+            failure = check_signed_data(message, certificate.public_key(), signed)
         stamps = [
             verify_timestamp(
                 token,
-                [message.signature],
+                Octets.of(message.signature),
                 self._context,
                 kind="signature",
                 hints=certificates,
@@ -208,11 +212,10 @@ class _Verification:
                 sub_indication=SubIndication.FORMAT_FAILURE,
                 findings=(finding,),
             )
-        chunks = found.signed_chunks(self._document)
         store = self._store
         stamp = verify_timestamp(
             found.contents,
-            chunks,
+            Octets(self._digests, found.signed_ranges),
             self._context,
             kind="document",
             crls=store.crls,
@@ -232,7 +235,7 @@ class _Verification:
     def _coverage(self, found: FoundSignature) -> tuple[Coverage | None, tuple[Finding, ...], SubIndication | None]:
         if found.byte_range is None or found.dictionary is None:
             return None, (), None
-        end, size = found.byte_range.end, len(self._document)
+        end, size = found.byte_range.end, self._document.size
         revision = signed_revision(self._reader, self._document, end)
         total = self._reader.xrefs.total_revisions
         whole = end == size
@@ -319,11 +322,11 @@ def _over(found: FoundSignature, stamps: Sequence[_Stamped]) -> tuple[Timestamp,
     return tuple(stamp for holder, stamp in stamps if 0 < _end(found) <= _end(holder) and holder is not found)
 
 
-def _unwrap_sha1(message: SignedMessage, chunks: Sequence[memoryview | bytes]) -> tuple[SubIndication | None, Sequence[bytes]]:
+def _unwrap_sha1(message: SignedMessage, signed: Octets) -> tuple[SubIndication | None, Octets]:
     """adbe.pkcs7.sha1 (ISO 32000-1 clause 12.8.3.3): the CMS signs the SHA-1 digest of the ranges, which it carries."""
     if message.content is None:
-        return SubIndication.FORMAT_FAILURE, ()
-    return (None if message.content == digest("sha1", chunks) else SubIndication.HASH_FAILURE), [message.content]
+        return SubIndication.FORMAT_FAILURE, signed
+    return (None if message.content == signed.digest("sha1") else SubIndication.HASH_FAILURE), Octets.of(message.content)
 
 
 def _weakest(message: SignedMessage, *, hashed_inside: bool) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
-from pyhanko.pdf_utils.reader import HistoricalResolver
 
 from verifier.findings import error
+from verifier.pdf_revision import Revision
 from verifier.pdf_tree import Field, entry, fields, fingerprint, items, page_references
 from verifier.reading import reading
 from verifier.verdict import Finding
@@ -20,7 +20,7 @@ _ELSEWHERE: Final = {"/Pages", "/AcroForm", "/DSS", "/Metadata", "/Extensions", 
 _MOST_FINDINGS: Final = 20
 
 
-def name_changes(old: HistoricalResolver, new: HistoricalResolver, objection: str) -> list[Finding]:
+def name_changes(old: Revision, new: Revision, objection: str) -> list[Finding]:
     """What differs between two revisions; never empty: where nothing can be named, ``objection`` is passed on.
 
     At most twenty, the first of each kind first. Raises Malformed when the revisions cannot be read.
@@ -44,7 +44,7 @@ def _other(objection: str) -> Finding:
     )
 
 
-def _differences(old: HistoricalResolver, new: HistoricalResolver) -> Iterator[Finding]:
+def _differences(old: Revision, new: Revision) -> Iterator[Finding]:
     before, after = page_references(old), page_references(new)
     if len(after) > len(before):
         yield _count("PAGES_ADDED", len(after) - len(before), "trang được thêm vào", "added")
@@ -77,13 +77,11 @@ def _count(code: str, count: int, vi: str, en: str) -> Finding:
     return error(code, f"{count} {vi} sau khi ký.", f"{count} {pages} {en} after signing.")
 
 
-def _digest(resolver: HistoricalResolver, holder: Any, key: str) -> bytes:
+def _digest(resolver: Revision, holder: Any, key: str) -> bytes:
     return fingerprint(resolver, holder.raw_get(key)) if key in holder else b""
 
 
-def _field_differences(
-    old: HistoricalResolver, new: HistoricalResolver, before: dict[str, Field], after: dict[str, Field]
-) -> Iterator[Finding]:
+def _field_differences(old: Revision, new: Revision, before: dict[str, Field], after: dict[str, Field]) -> Iterator[Finding]:
     for name in sorted(before.keys() - after.keys()):
         yield error("FIELD_REMOVED", f"Trường “{name}” bị bỏ đi.", f"The field “{name}” was removed.")
     for name in sorted(after.keys() - before.keys()):
@@ -118,7 +116,7 @@ def _field_differences(
             )
 
 
-def borrowed(old: HistoricalResolver, field: Any) -> bool:
+def borrowed(old: Revision, field: Any) -> bool:
     """Whether a signature field that was not signed in ``old`` got a signature that was there already.
 
     Several fields may show one signature if they were made with it; one that comes later shows what nobody signed.
@@ -135,7 +133,7 @@ def _borrowed(name: str) -> Finding:
     )
 
 
-def _drawn(resolver: HistoricalResolver, field: Field) -> list[bytes]:
+def _drawn(resolver: Revision, field: Field) -> list[bytes]:
     keys = ("/AP", "/AS", "/F", "/Rect", "/MK", "/DA", "/BS", "/Border", "/OC")
     return [_digest(resolver, widget, key) for widget in field.widgets for key in keys]
 
@@ -151,7 +149,7 @@ def _widget_references(all_fields: dict[str, Field]) -> set[tuple[int, int]]:
 
 
 def _page_differences(
-    old: HistoricalResolver, new: HistoricalResolver, pair: tuple[Any, Any], number: int, widgets: set[tuple[int, int]]
+    old: Revision, new: Revision, pair: tuple[Any, Any], number: int, widgets: set[tuple[int, int]]
 ) -> Iterator[Finding]:
     before, after = pair
     if _digest(old, before, "/Contents") != _digest(new, after, "/Contents"):
@@ -165,7 +163,7 @@ def _page_differences(
     yield from _annotation_differences(_annotations(old, before, widgets), _annotations(new, after, widgets), number)
 
 
-def _annotations(resolver: HistoricalResolver, page: Any, widgets: set[tuple[int, int]]) -> dict[Any, bytes]:
+def _annotations(resolver: Revision, page: Any, widgets: set[tuple[int, int]]) -> dict[Any, bytes]:
     """Annotations that are no field's widget (those are told with their field), by object number or place."""
     found: dict[Any, bytes] = {}
     for position, raw in enumerate(items(entry(page, "/Annots"))):

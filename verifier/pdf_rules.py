@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
-from pyhanko.pdf_utils.reader import HistoricalResolver, PdfFileReader
+from pyhanko.pdf_utils.reader import HistoricalResolver
 from pyhanko.sign.diff_analysis import (
     CatalogModificationRule,
     DocInfoRule,
@@ -31,6 +31,8 @@ from pyhanko.sign.diff_analysis import (
 from pyhanko.sign.fields import FieldMDPSpec, MDPPerm, enumerate_sig_fields
 
 from verifier.pdf_changes import borrowed
+from verifier.pdf_reader import BoundedReader
+from verifier.pdf_revision import Revision
 from verifier.pdf_tree import entry, fields, fingerprint, items, page_references
 from verifier.reading import reading
 
@@ -87,12 +89,13 @@ class Step:
     touched_fields: frozenset[str] = frozenset()
 
 
-def judge_step(reader: PdfFileReader, revision: int, permission: MDPPerm | None) -> Step:
+def judge_step(reader: BoundedReader, revision: int, permission: MDPPerm | None) -> Step:
     """Judge the step from ``revision`` to the one after it, under the DocMDP ``permission`` in force, if any.
 
     Raises Malformed when the file keeps the step from being understood at all.
     """
     with reading("revision"):
+        reader.check_revision(revision + 1)
         old, new = reader.get_historical_resolver(revision), reader.get_historical_resolver(revision + 1)
         try:
             result = _STRICT.apply(old, new, doc_mdp=permission)
@@ -105,9 +108,9 @@ def judge_step(reader: PdfFileReader, revision: int, permission: MDPPerm | None)
         return Step(objection, signing, frozenset(result.changed_form_fields))
 
 
-def _objection(old: HistoricalResolver, new: HistoricalResolver) -> str | None:
+def _objection(old: Revision, new: Revision) -> str | None:
     replaceable = set(_replaceable(old))
-    for reference in new.explicit_refs_in_revision():
+    for reference in new.explicit_refs_in_revision():  # type: ignore[no-untyped-call]  # pyHanko states no types for it
         if old.is_ref_unassignable(reference) or reference in replaceable:
             continue
         if fingerprint(old, old(reference)) != fingerprint(new, new(reference)):
@@ -115,7 +118,7 @@ def _objection(old: HistoricalResolver, new: HistoricalResolver) -> str | None:
     return _objection_to_form(old, new)
 
 
-def _replaceable(old: HistoricalResolver) -> Iterator[generic.Reference]:
+def _replaceable(old: Revision) -> Iterator[generic.Reference]:
     """What a further signature, a timestamp or validation material must touch; what it becomes is the first judge's care."""
     root = old.root
     yield old.root_ref
@@ -142,7 +145,7 @@ def _references(holder: Any, keys: tuple[str, ...]) -> Iterator[generic.Referenc
             yield value.reference
 
 
-def _objection_to_form(old: HistoricalResolver, new: HistoricalResolver) -> str | None:
+def _objection_to_form(old: Revision, new: Revision) -> str | None:
     """The form's shared fonts may grow in number, but those it had stay; a new signature field must carry a signature."""
     before, after = (entry(entry(entry(one.root, "/AcroForm"), "/DR"), "/Font") for one in (old, new))
     for name in before or ():
@@ -155,7 +158,7 @@ def _objection_to_form(old: HistoricalResolver, new: HistoricalResolver) -> str 
     return _objection_to_shared(old, new)
 
 
-def _objection_to_shared(old: HistoricalResolver, new: HistoricalResolver) -> str | None:
+def _objection_to_shared(old: Revision, new: Revision) -> str | None:
     signed = {name for name, _, _ in enumerate_sig_fields(old, filled_status=True)}
     for name, _, field in enumerate_sig_fields(new, filled_status=True):
         if name not in signed and borrowed(old, field.get_object()):

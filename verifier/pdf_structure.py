@@ -13,11 +13,17 @@ from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.fields import enumerate_sig_fields
 
+from core.content import Content
 from core.errors import Malformed
 from verifier.reading import reading
 
 MOST_SIGNATURES: Final = 50
 _LARGEST_HOLE: Final = 32 << 20
+_KEY: Final = b"/ByteRange"
+_PIECE: Final = 4 << 20
+_BLANK: Final = 1 << 16
+_LONGEST_LITERAL: Final = 4096
+"""Bytes of a ByteRange with all the white space in it."""
 _NUMBER: Final = rb"\s++(\d{1,10}+)"
 _BYTE_RANGE: Final = re.compile(rb"/ByteRange\s*+\[\s*+(\d{1,10}+)" + 3 * _NUMBER + rb"\s*+\]")
 """Possessive throughout: what does not match is given up at once, so a hostile file costs no more than its length."""
@@ -67,15 +73,16 @@ class FoundSignature:
         """No field of the form leads to it."""
         return self.dictionary is None
 
-    def signed_chunks(self, document: bytes) -> tuple[memoryview, memoryview]:
-        """What it was computed over; only for one without a ``problem``."""
+    @property
+    def signed_ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Where what it was computed over starts and ends; only for one without a ``problem``."""
         if self.byte_range is None:
             raise Malformed("ByteRange", "missing")
-        view, hole = memoryview(document), self.byte_range.hole
-        return view[: hole.start], view[hole.stop : self.byte_range.end]
+        hole = self.byte_range.hole
+        return (0, hole.start), (hole.stop, self.byte_range.end)
 
 
-def find_signatures(reader: PdfFileReader, document: bytes) -> list[FoundSignature]:
+def find_signatures(reader: PdfFileReader, document: Content) -> list[FoundSignature]:
     """Every filled signature field, and every signature dictionary in the bytes that no field leads to, in signing order.
 
     A signature must lie in the file unpacked, since ByteRange is about bytes of the file; so looking for ByteRange in the
@@ -95,7 +102,7 @@ def find_signatures(reader: PdfFileReader, document: bytes) -> list[FoundSignatu
     reached = {one.byte_range.hole.start for one in found if one.byte_range is not None}
     found += [one for one in find_orphans(document) if one.byte_range is not None and one.byte_range.hole.start not in reached]
     found = _mark_shared(found)
-    return sorted(found, key=lambda one: one.byte_range.end if one.byte_range is not None else len(document))
+    return sorted(found, key=lambda one: one.byte_range.end if one.byte_range is not None else document.size)
 
 
 def _value_reference(field: Any) -> generic.Reference | None:
@@ -104,7 +111,7 @@ def _value_reference(field: Any) -> generic.Reference | None:
     return value.reference if isinstance(value, generic.IndirectObject) else None
 
 
-def find_orphans(document: bytes) -> list[FoundSignature]:
+def find_orphans(document: Content) -> list[FoundSignature]:
     """Signature dictionaries in the bytes, whether or not a field leads to them; raises Malformed when there are too many."""
     found = list(itertools.islice(_orphans(document), MOST_SIGNATURES + 1))
     if len(found) > MOST_SIGNATURES:
@@ -112,7 +119,7 @@ def find_orphans(document: bytes) -> list[FoundSignature]:
     return found
 
 
-def _read(name: str, value: Any, document: bytes) -> FoundSignature:
+def _read(name: str, value: Any, document: Content) -> FoundSignature:
     dictionary = generic.DictionaryObject()
     try:
         with reading("signature"):
@@ -127,7 +134,7 @@ def _read(name: str, value: Any, document: bytes) -> FoundSignature:
     return FoundSignature(name, dictionary, ByteRange(numbers) if len(numbers) == 4 else None, octets, problem_found)
 
 
-def check_byte_range(numbers: tuple[int, ...], document: bytes, contents: bytes) -> str | None:
+def check_byte_range(numbers: tuple[int, ...], document: Content, contents: bytes) -> str | None:
     """What is wrong with it, or None: four numbers, from 0, inside the file, the hole exactly the hex string of /Contents."""
     if len(numbers) != 4 or min(numbers) < 0:
         return "ByteRange is not four natural numbers"
@@ -136,40 +143,51 @@ def check_byte_range(numbers: tuple[int, ...], document: bytes, contents: bytes)
         return "ByteRange does not begin at the start of the file"
     if not before < after or length == 0:
         return "the ranges of ByteRange overlap or are empty"
-    if after + length > len(document):
+    if after + length > document.size:
         return "ByteRange reaches past the end of the file"
     return _check_hole(document, before, after, contents)
 
 
-def _check_hole(document: bytes, before: int, after: int, contents: bytes) -> str | None:
+def _check_hole(document: Content, before: int, after: int, contents: bytes) -> str | None:
     if after - before > _LARGEST_HOLE:
         return "the hole in ByteRange is larger than any signature"
-    hole = document[before:after]
+    hole = document.read(before, after)
     if _HEX_STRING.fullmatch(hole) is None:
         return "the hole in ByteRange is not exactly the hex string of /Contents"
     return None if _unhex(hole) == contents else "the hole in ByteRange holds something else than /Contents"
 
 
-def _orphans(document: bytes) -> Iterator[FoundSignature]:
+def _orphans(document: Content) -> Iterator[FoundSignature]:
     """ByteRange literals whose hole really is a hex string here (one inside an attachment's own bytes points elsewhere)."""
     beyond = 0  # each byte is looked at in one hole only: a thousand overlapping ones cost no more than one
-    matches = list(itertools.islice(_BYTE_RANGE.finditer(document), _MOST_LITERALS))
-    if len(matches) == _MOST_LITERALS:
+    literals = list(itertools.islice(_byte_ranges(document), _MOST_LITERALS))
+    if len(literals) == _MOST_LITERALS:
         raise Malformed("document", "more ByteRange entries than any document has")
-    for match in sorted(matches, key=lambda one: int(one.group(2))):
-        numbers = tuple(int(group) for group in match.groups())
-        start, stop = numbers[1], min(numbers[2], len(document))
-        if numbers[0] != 0 or start < beyond or not 2 < stop - start <= _LARGEST_HOLE or document[start : start + 1] != b"<":
+    for at, numbers in sorted(literals, key=lambda one: one[1][1]):
+        start, stop = numbers[1], min(numbers[2], document.size)
+        if numbers[0] != 0 or start < beyond or not 2 < stop - start <= _LARGEST_HOLE or document.read(start, start + 1) != b"<":
             continue
-        if not document[max(0, start - 64) : start].rstrip(_SPACE).endswith(b"/Contents"):
+        if not document.read(max(0, start - 64), start).rstrip(_SPACE).endswith(b"/Contents"):
             continue  # a MAC (ISO/TS 32004) has a ByteRange as well, and is no signature
         beyond = stop
-        hole = document[start:stop]
+        hole = document.read(start, stop)
         if _HEX_STRING.fullmatch(hole) is not None:
             contents = _unhex(hole)
             yield FoundSignature(
-                f"(offset {match.start()})", None, ByteRange(numbers), contents, check_byte_range(numbers, document, contents)
+                f"(offset {at})", None, ByteRange(numbers), contents, check_byte_range(numbers, document, contents)
             )
+
+
+def _byte_ranges(document: Content) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Where each ByteRange literal of four numbers begins, and the numbers."""
+    for at in range(0, document.size, _PIECE):
+        piece = document.read(at, at + _PIECE + _LONGEST_LITERAL)
+        found = piece.find(_KEY)
+        while 0 <= found < _PIECE:
+            match = _BYTE_RANGE.match(piece, found)
+            if match is not None:
+                yield at + found, tuple(int(group) for group in match.groups())
+            found = piece.find(_KEY, found + len(_KEY))
 
 
 def _unhex(literal: bytes) -> bytes:
@@ -191,10 +209,10 @@ def _collide(one: ByteRange | None, other: ByteRange | None) -> bool:
     return one.end == other.end or (one.hole.start < other.hole.stop and other.hole.start < one.hole.stop)
 
 
-def signed_revision(reader: PdfFileReader, document: bytes, end: int) -> int | None:
+def signed_revision(reader: PdfFileReader, document: Content, end: int) -> int | None:
     """The revision (0 is the first) that the bytes up to ``end`` are the whole of, or None when they end elsewhere."""
     with reading("xref"):
-        match = _END.search(document, max(0, end - 1024), end)
+        match = _END.search(document.read(max(0, end - 1024), end))
         if match is None:
             return None
         for revision in reversed(range(reader.xrefs.total_revisions)):
@@ -204,16 +222,22 @@ def signed_revision(reader: PdfFileReader, document: bytes, end: int) -> int | N
         return None
 
 
-def bytes_left_over(reader: PdfFileReader, document: bytes, end: int, revision: int) -> str | None:
+def bytes_left_over(reader: PdfFileReader, document: Content, end: int, revision: int) -> str | None:
     """What stands after ``end`` and belongs to no revision (what a lenient viewer might read all the same), or None."""
-    tail = document[end:].strip(_SPACE)
-    if not tail:
+    if all(not chunk.strip(_SPACE) for chunk in document.chunks(end)):
         return None
     with reading("xref"):
         last = reader.xrefs.total_revisions - 1
         if revision == last:
-            return f"{len(tail)} bytes were appended that form no revision"
-        after = document[reader.xrefs.get_xref_container_info(last).end_location :]
-        if _OBJECT.search(after) or _END.search(after) is None:
+            return f"{_length_without_space(document, end)} bytes were appended that form no revision"
+        after_last = reader.xrefs.get_xref_container_info(last).end_location
+        after = document.read(after_last, after_last + _PIECE)
+        if after_last + len(after) < document.size or _OBJECT.search(after) or _END.search(after) is None:
             return "objects were appended after the last cross-reference section"
         return None
+
+
+def _length_without_space(document: Content, start: int) -> int:
+    """Of what follows ``start``, less the white space at both of its ends (as far as that is looked for)."""
+    before, behind = document.read(start, start + _BLANK), document.read(max(start, document.size - _BLANK), document.size)
+    return document.size - start - (len(before) - len(before.lstrip(_SPACE))) - (len(behind) - len(behind.rstrip(_SPACE)))

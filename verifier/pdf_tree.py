@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
-from pyhanko.pdf_utils.reader import HistoricalResolver
 
 from core.errors import Malformed
+from core.pdf_streams import LargeStream
+from verifier.pdf_revision import Revision
 
 _MOST_OBJECTS: Final = 200_000
 _DEEPEST: Final = 200
+_RAW, _TRANSPARENT = generic.EncryptedObjAccess.RAW, generic.EncryptedObjAccess.TRANSPARENT
 _UPWARDS: Final = {"/Parent", "/P"}
 """Keys that lead back up, out of what is being compared. Other pages, which links lead to, are not descended into either."""
 
@@ -30,7 +32,7 @@ class Field:
 
 def entry(holder: Any, key: str) -> Any:
     """The value under ``key`` with the reference to it followed; None when it is missing, or ``holder`` is no dictionary."""
-    found = holder.get(key) if isinstance(holder, generic.DictionaryObject) else None
+    found = holder.raw_get(key) if isinstance(holder, generic.DictionaryObject) and key in holder else None
     found = found.get_object() if isinstance(found, generic.IndirectObject) else found
     return None if isinstance(found, generic.NullObject) else found
 
@@ -42,7 +44,7 @@ def items(array: Any) -> list[Any]:
     return [array.raw_get(position) for position in range(len(array))]
 
 
-def page_references(resolver: HistoricalResolver) -> list[generic.Reference]:
+def page_references(resolver: Revision) -> list[generic.Reference]:
     """The pages in their order. Raises Malformed for a page tree that runs in circles or holds too much."""
     found: list[generic.Reference] = []
     seen: set[tuple[int, int]] = set()
@@ -63,7 +65,7 @@ def page_references(resolver: HistoricalResolver) -> list[generic.Reference]:
     return found
 
 
-def fields(resolver: HistoricalResolver) -> dict[str, Field]:
+def fields(resolver: Revision) -> dict[str, Field]:
     """The form's fields by full name; empty when there is no form."""
     found: dict[str, Field] = {}
     pending = [("", one, 0) for one in items(entry(entry(resolver.root, "/AcroForm"), "/Fields"))]
@@ -82,7 +84,7 @@ def fields(resolver: HistoricalResolver) -> dict[str, Field]:
     return found
 
 
-def fingerprint(resolver: HistoricalResolver, value: Any, *, without: frozenset[str] = frozenset()) -> bytes:
+def fingerprint(resolver: Revision, value: Any, *, without: frozenset[str] = frozenset()) -> bytes:
     """A digest of ``value`` and all it leads to in this revision, but for ``without`` at the top and what leads upwards.
 
     Object numbers do not enter it, so the same content under other numbers is the same. Raises Malformed when it is too much.
@@ -91,7 +93,7 @@ def fingerprint(resolver: HistoricalResolver, value: Any, *, without: frozenset[
 
 
 class _Fingerprint:
-    def __init__(self, resolver: HistoricalResolver) -> None:
+    def __init__(self, resolver: Revision) -> None:
         self._resolver = resolver
         self._places: dict[tuple[int, int], int] = {}
 
@@ -112,10 +114,12 @@ class _Fingerprint:
             for name in sorted(value):
                 if name not in _UPWARDS and name not in without:
                     yield name.encode("utf-8", "surrogateescape")
-                    yield from self._parts(value.raw_get(name), frozenset(), depth + 1)
+                    # the value of a signature is not encrypted in a file that is (ISO 32000-2 clause 7.6.2)
+                    raw = _RAW if name == "/Contents" and "/ByteRange" in value else _TRANSPARENT
+                    yield from self._parts(value.raw_get(name, raw), frozenset(), depth + 1)
             yield b">>"
             if isinstance(value, generic.StreamObject):
-                yield hashlib.sha256(value.encoded_data).digest()
+                yield self._stream(value)
         elif isinstance(value, generic.ArrayObject):
             yield b"["
             for item in items(value):
@@ -123,6 +127,11 @@ class _Fingerprint:
             yield b"]"
         else:
             yield _scalar(value)
+
+    def _stream(self, value: generic.StreamObject) -> bytes:
+        if isinstance(value, LargeStream):
+            return self._resolver.reader.digest_of(value)
+        return hashlib.sha256(value.encoded_data).digest()
 
     def _referenced(self, reference: generic.IndirectObject, without: frozenset[str], depth: int) -> Iterator[bytes]:
         key = (reference.idnum, reference.generation)

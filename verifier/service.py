@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from core.clock import Now
+from core.content import Content
 from core.db import Database
-from core.errors import Malformed, Rejected
+from core.errors import Malformed, Rejected, TooLarge
 from pki.trust import load_trust
 from verifier.conclusion import summarize
 from verifier.context import Context
 from verifier.findings import error, warning
+from verifier.octets import Digests, Octets, sha256
 from verifier.pdf import verify_pdf
 from verifier.pdf_reader import NeedsPassword
 from verifier.reading import reading
@@ -23,6 +24,8 @@ from verifier.xml import verify_xml
 
 Format = Literal["pdf", "xml", "timestamp", "unknown"]
 _PDF_HEADER_WITHIN: Final = 1024
+_LARGEST: Final[dict[Format, int]] = {"xml": 100_000_000, "timestamp": 10_000_000}
+"""Bytes of what is held in memory."""
 _BYTE_ORDER_MARKS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -33,18 +36,28 @@ class Verifier:
         self._database = database
         self._now = now
 
-    def verify(self, document: bytes, *, data: bytes | None = None, query: TimestampQuery | None = None) -> Report:
+    def verify(
+        self,
+        document: Content,
+        *,
+        data: Content | None = None,
+        query: TimestampQuery | None = None,
+        password: str | None = None,
+    ) -> Report:
         """The report on ``document``; ``data``: what a timestamp handed in by itself stamps; ``query``: the request for it.
 
-        Raises only Unavailable, while the database is away.
+        ``password`` opens an encrypted PDF. A PDF may be larger than memory. Raises TooLarge for XML above 100 MB and a timestamp
+        above 10 MB, which are held in memory, and Unavailable while the database is away; whatever else is wrong, the report says.
         """
         with self._database.read() as db:
             trust = load_trust(db)
         context = Context(trust=trust, now=self._now())
-        kind = sniff(document)
+        kind = sniff(document.read(0, _PDF_HEADER_WITHIN))
+        held = _held(kind, document)
+        digests = Digests(document)
         try:
             with reading("document"):
-                outcome = _judge(kind, document, data, query, context)
+                outcome = _judge(kind, digests, held, _Beside(data, query, password), context)
         except NeedsPassword:
             outcome = _Outcome(verdict=(Conclusion.INDETERMINATE, Indication.INDETERMINATE, None), findings=(_ENCRYPTED,))
         except Rejected as problem:
@@ -56,8 +69,8 @@ class Verifier:
         return Report(
             format=kind,
             verified_at=context.now,
-            digest_sha256=hashlib.sha256(document).hexdigest(),
-            size=len(document),
+            digest_sha256=sha256(digests),
+            size=document.size,
             conclusion=conclusion,
             indication=indication,
             sub_indication=sub,
@@ -66,6 +79,15 @@ class Verifier:
             timestamps=outcome.timestamps,
             findings=outcome.findings,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What came beside the document."""
+
+    data: Content | None
+    query: TimestampQuery | None
+    password: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +100,37 @@ class _Outcome:
     verdict: tuple[Conclusion, Indication, SubIndication | None] | None = None
 
 
-def sniff(document: bytes) -> Format:
-    """What the first bytes say it is; the media type a client sends along is not asked."""
-    if b"%PDF-" in document[:_PDF_HEADER_WITHIN]:
+def sniff(beginning: bytes) -> Format:
+    """What the first 1024 bytes say it is; the media type a client sends along is not asked."""
+    if b"%PDF-" in beginning:
         return "pdf"
-    start = document[:_PDF_HEADER_WITHIN].lstrip()
+    start = beginning.lstrip()
     if start.startswith((b"<", *_BYTE_ORDER_MARKS)):
         return "xml"
     return "timestamp" if start.startswith(b"\x30") else "unknown"
 
 
-def _judge(kind: Format, document: bytes, data: bytes | None, query: TimestampQuery | None, context: Context) -> _Outcome:
+def _judge(kind: Format, digests: Digests, held: bytes, beside: _Beside, context: Context) -> _Outcome:
     if kind == "pdf":
-        found = verify_pdf(document, context)
+        found = verify_pdf(digests, context, beside.password)
         unsigned = () if found.signatures or found.timestamps else (_NO_SIGNATURE,)
         return _Outcome(found.signatures, found.timestamps, (*found.findings, *unsigned))
     if kind == "xml":
-        verdicts = tuple(verify_xml(document, context))
+        verdicts = tuple(verify_xml(held, context))
         return _Outcome(verdicts, findings=() if verdicts else (_NO_SIGNATURE,))
     if kind == "timestamp":
-        token = parse_timestamp(document)
-        stamped = None if data is None else [data]
-        return _Outcome(timestamps=(verify_timestamp(token, stamped, context, kind="detached", asked=query),))
+        token = parse_timestamp(held)
+        stamped = None if beside.data is None else Octets.whole(beside.data)
+        return _Outcome(timestamps=(verify_timestamp(token, stamped, context, kind="detached", asked=beside.query),))
     raise Malformed("document", "it is neither a PDF, nor XML, nor an RFC 3161 timestamp")
+
+
+def _held(kind: Format, document: Content) -> bytes:
+    """What is not read where it lies."""
+    most = _LARGEST.get(kind, 0)
+    if most and document.size > most:
+        raise TooLarge("document", f"at most {most} bytes of XML or of a timestamp are verified; only a PDF may be larger")
+    return document.read(0, most)
 
 
 def _unreadable(problem: Rejected) -> Finding:

@@ -11,11 +11,12 @@ from asn1crypto import tsp
 from cryptography import x509
 
 from core.errors import Malformed
-from verifier.algorithms import Buffer, digest, known_digest, weak_digest
+from verifier.algorithms import known_digest, weak_digest
 from verifier.certificates import Purpose, describe_signer, judge_certificate
 from verifier.cms import TST_INFO, SignedMessage, check_signed_data, find_signer, parse_signed_data, parse_timestamp_info
 from verifier.context import Context
 from verifier.findings import error, info, warning
+from verifier.octets import Octets
 from verifier.reading import reading
 from verifier.timestamp_query import TimestampQuery, imprint_of, names_authority
 from verifier.verdict import Finding, Indication, SubIndication, Timestamp
@@ -49,7 +50,7 @@ def parse_timestamp(data: bytes) -> bytes:
 
 def verify_timestamp(
     token: bytes,
-    stamped: Sequence[Buffer] | None,
+    stamped: Octets | None,
     context: Context,
     *,
     kind: Kind,
@@ -59,7 +60,7 @@ def verify_timestamp(
     asked: TimestampQuery | None = None,
     existed_at: datetime | None = None,
 ) -> Timestamp:
-    """The verdict on one TimeStampToken over ``stamped`` (chunks of the stamped bytes; None: they are not at hand).
+    """The verdict on one TimeStampToken over ``stamped`` (None: the stamped bytes are not at hand).
 
     Checked are the imprint, the CMS signature, ESSCertID(v2), the authority's certificate with its EKU, and its chain and
     revocation at genTime (RFC 3161 clauses 2.3, 2.4.2 and 4); that the chain had not expired at ``existed_at``, when a later
@@ -118,7 +119,7 @@ class _Check:
 
     def verdict(
         self,
-        stamped: Sequence[Buffer] | None,
+        stamped: Octets | None,
         hints: _Hints,
         asked: TimestampQuery | None,
     ) -> Timestamp:
@@ -134,7 +135,7 @@ class _Check:
             intact = False
             self._fail(SubIndication.NO_SIGNING_CERTIFICATE_FOUND, *_NO_CERTIFICATE)
         else:
-            broken = check_signed_data(self._message, certificate.public_key(), [self._content])
+            broken = check_signed_data(self._message, certificate.public_key(), Octets.of(self._content))
             if broken is not None:
                 intact = False
                 self._fail(
@@ -188,7 +189,7 @@ class _Check:
         self._failures.append(sub)
         self._findings.append(error(code, vi, en))
 
-    def _check_imprint(self, stamped: Sequence[Buffer] | None, asked: TimestampQuery | None) -> bool | None:
+    def _check_imprint(self, stamped: Octets | None, asked: TimestampQuery | None) -> bool | None:
         """True, False, or None where the stamped bytes are not at hand; then the verdict cannot be TOTAL-PASSED."""
         imprint = self._info["message_imprint"]
         name = imprint["hash_algorithm"]["algorithm"].native
@@ -214,7 +215,7 @@ class _Check:
             if asked is None:
                 self._fail(SubIndication.SIGNED_DATA_NOT_FOUND, *_NO_DATA)
             return None if asked is None else True
-        if imprint["hashed_message"].native != digest(name, stamped):
+        if imprint["hashed_message"].native != stamped.digest(name):
             self._fail(SubIndication.HASH_FAILURE, *_OTHER_DATA)
             return False
         return True

@@ -13,6 +13,7 @@ from core.xmlsignature import Covered, SignedDocument, XmlSignature, read_signat
 from verifier.conclusion import conclude
 from verifier.context import Context, Evidence
 from verifier.findings import error
+from verifier.octets import Octets
 from verifier.reading import reading
 from verifier.timestamps import verify_timestamp
 from verifier.verdict import Finding, Severity, SignatureVerdict, SubIndication
@@ -106,7 +107,7 @@ def _but(evidence: Evidence, finding: Finding) -> Evidence:
 def _with_timestamps(signature: XmlSignature, properties: Properties | None, evidence: Evidence, context: Context) -> Evidence:
     stamped = properties.timestamps(signature) if properties else []
     verdicts = [
-        verify_timestamp(token, [octets], context, kind="signature", hints=evidence.certificates, crls=evidence.crls)
+        verify_timestamp(token, Octets.of(octets), context, kind="signature", hints=evidence.certificates, crls=evidence.crls)
         for token, octets in stamped
     ]
     return replace(evidence, timestamps=tuple(verdicts))

@@ -143,38 +143,51 @@ class Form:
     document: Content
     options: bytes | None
     parts: dict[str, bytes]
+    contents: dict[str, Content]
+    """Those that may be larger than memory."""
 
 
-def read_form(req: falcon.Request, further: tuple[str, ...], *, limit: int | None = None, spooled: bool = False) -> Form:
-    """The parts ``document``, ``options`` (None when left out) and those named in ``further``; no others are taken.
+def read_form(
+    req: falcon.Request,
+    further: tuple[str, ...],
+    large: tuple[str, ...] = (),
+    *,
+    limit: int | None = None,
+    spooled: bool = False,
+) -> Form:
+    """The parts ``document``, ``options`` (None when left out) and those named in ``further`` and ``large``; no others are taken.
 
-    ``spooled``: the document may be larger than memory, as for :func:`keep_body`; otherwise limits are those of :func:`read_body`.
+    ``spooled``: the document, and the parts named in ``large``, may be larger than memory, as for :func:`keep_body`, which is the
+    limit of all together; otherwise limits are those of :func:`read_body`. What the sender calls the document is then in
+    ``req.context.document_name``: empty when it does not say.
     """
     spool: Spool = req.context.spool
     most = spool.limit + _PART_LIMIT if spooled else min(req.context.body_limit, limit or req.context.body_limit)
     found: dict[str, bytes] = {}
-    document = None
+    kept: dict[str, Content] = {}
     handler = MultipartFormHandler()
     handler.parse_options.max_body_part_count = _PARTS_LIMIT
     with receiving(req, most) as upload, readable_form():
         form: Any = handler.deserialize(upload, req.content_type, upload.left + 1)  # type: ignore[arg-type]  # falcon wants IO and only reads
         for part in form:
             name = part.name or ""
-            if name not in ("document", "options", *further):
-                raise Rejected(name or "part", f"not a part of this request; it takes document, options{_listed(further)}")
-            if name in found or (name == "document" and document is not None):
+            if name not in ("document", "options", *further, *large):
+                taken = ", ".join(("document", "options", *further, *large))
+                raise Rejected(name or "part", f"not a part of this request; it takes {taken}")
+            if name in found or name in kept:
                 raise Rejected(name, "is given twice")
             if name == "document":
+                req.context.document_name = part.filename or ""
+            if name == "document" or name in large:
                 chunks = iter(lambda: part.stream.read(_CHUNK), b"")  # noqa: B023 - used up before the next part comes
-                document = spool.keep(chunks) if spooled else Content.of(b"".join(chunks))
+                kept[name] = spool.keep(chunks) if spooled else Content.of(b"".join(chunks))
             else:
                 found[name] = _read_part(name, part, _OPTIONS_LIMIT if name == "options" else _PART_LIMIT if spooled else most)
         for _ in upload.chunks():
             pass  # what follows the last part says nothing, but a body that ends too early is refused
-    if document is None:
+    if "document" not in kept:
         raise Rejected("document", "the part named document is missing")
-    options = found.pop("options", None)
-    return Form(document, options, found)
+    return Form(kept.pop("document"), found.pop("options", None), found, kept)
 
 
 def send_content(req: falcon.Request, resp: falcon.Response, content: Content, kind: str) -> None:
@@ -197,6 +210,17 @@ def receiving(req: falcon.Request, most: int) -> Iterator[Upload]:
     req.context.body_digest = upload.digest.digest()
 
 
+def drain(req: falcon.Request) -> None:
+    """Take in what is still being sent, for PATIENCE seconds or so: a browser reads no answer before it is rid of its body."""
+    deadline = time.monotonic() + PATIENCE
+    with _patiently(req.env.get("gunicorn.socket")):
+        try:
+            while time.monotonic() < deadline and req.bounded_stream.read(_CHUNK):
+                pass
+        except Exception:  # noqa: BLE001 - for a broken connection each server has its own type, and the answer is under way anyhow
+            return
+
+
 @contextmanager
 def _patiently(connection: socket.socket | None) -> Iterator[None]:
     """No wait on the connection lasts longer than PATIENCE."""
@@ -216,6 +240,8 @@ def readable_form() -> Iterator[None]:
         yield
     except MultipartParseError as error:
         raise Malformed("body", f"not readable as {MULTIPART}: {error.description}") from error
+    except UnicodeDecodeError as error:  # names of parts and files
+        raise Malformed("body", f"not readable as {MULTIPART}: the header of a part is not in UTF-8") from error
     except falcon.HTTPError as error:
         raise Malformed("body", f"not readable as {MULTIPART}: {error.title}") from error
 
@@ -225,10 +251,6 @@ def _read_part(name: str, part: Any, most: int) -> bytes:
     if len(data) > most:
         raise TooLarge(name, f"at most {most} bytes")
     return data
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return "".join(f", {name}" for name in names)
 
 
 def _too_large(most: int) -> TooLarge:

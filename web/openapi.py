@@ -152,7 +152,7 @@ def _request_body(declared: Operation) -> RequestBody | None:
         return RequestBody(required=True, content={JSON: MediaType(schema=_model(body))})
     content = {kind: MediaType(schema=binary) for kind in body.media_types}
     if body.multipart:
-        parts: dict[str, Any] = dict.fromkeys(("document", *body.parts), binary)
+        parts: dict[str, Any] = dict.fromkeys(("document", *body.parts, *body.large), binary)
         if declared.query is not None:
             parts["options"] = _model(declared.query)
         form = Schema.model_validate({"type": "object", "required": ["document"], "properties": parts})

@@ -47,13 +47,15 @@ class Document:
     ``media_types``: those taken bare (``*/*``: any). ``parts``: names of further binary parts, handed over as
     ``parts: dict[str, bytes]``. ``limit``: bytes, where it is lower than the server's own. ``also``: a JSON model this
     operation takes in place of the document, by the request's Content-Type. ``spooled``: it may be larger than memory (up to
-    ``server.document_limit``), and is handed over as ``document: Content``.
+    ``server.document_limit``), and is handed over as ``document: Content``. ``large``: names of further parts that may be so as
+    well, handed over as ``contents: dict[str, Content]``.
     """
 
     def __init__(
         self,
         *media_types: str,
         parts: tuple[str, ...] = (),
+        large: tuple[str, ...] = (),
         limit: int | None = None,
         multipart: bool = True,
         also: type[BaseModel] | None = None,
@@ -61,6 +63,7 @@ class Document:
     ) -> None:
         self.media_types = media_types
         self.parts = parts
+        self.large = large
         self.limit = limit
         self.multipart = multipart
         self.also = also
@@ -126,6 +129,8 @@ def operation(
     is a model (JSON) or a media type; ``status`` the one of success; ``problems`` the errors worth listing in the reference.
     ``idempotent``: it honours an ``Idempotency-Key``; its actor then carries an origin, and its answer is kept in the database.
     ``pending``: what it answers with 202 where the act waits for approval.
+
+    A resource for people has a method ``answer_problem(req, resp, problem)``, which answers with an error as they read it.
     """
     audience = roles if isinstance(roles, Audience) else frozenset(roles)
     declared = Operation(audience, summary, tag, description, query, body, returns, status, problems, idempotent, pending)
@@ -133,6 +138,7 @@ def operation(
     def decorate(responder: Responder) -> Responder:
         @functools.wraps(responder)
         def respond(resource: Any, req: falcon.Request, resp: falcon.Response, **fields: Any) -> None:
+            req.context.answer_problem = getattr(resource, "answer_problem", None)
             access: Access = req.context.access
             actor = access.admit(req, declared.roles)
             req.context.actor = actor
@@ -202,10 +208,12 @@ def _files_inputs(req: falcon.Request, query: type[BaseModel] | None, body: File
 def _document_inputs(req: falcon.Request, query: type[BaseModel] | None, body: Document, kind: str) -> dict[str, Any]:
     inputs: dict[str, Any] = {} if body.also is None else {"body": None}
     if kind == MULTIPART and body.multipart:
-        form = read_form(req, body.parts, limit=body.limit, spooled=body.spooled)
+        form = read_form(req, body.parts, body.large, limit=body.limit, spooled=body.spooled)
         inputs["document"] = form.document if body.spooled else form.document.read(0, form.document.size)
         if body.parts:
             inputs["parts"] = form.parts
+        if body.large:
+            inputs["contents"] = form.contents
         if query is not None:
             inputs["options"] = _parse_json(query, form.options) if form.options is not None else _parse_query(req, query)
         return inputs
@@ -220,6 +228,8 @@ def _document_inputs(req: falcon.Request, query: type[BaseModel] | None, body: D
     inputs["document"] = keep_body(req) if body.spooled else read_body(req, body.limit)
     if body.parts:
         inputs["parts"] = {}
+    if body.large:
+        inputs["contents"] = {}
     return inputs
 
 

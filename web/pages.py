@@ -14,7 +14,7 @@ from audit.log import Actor
 from web.markdown import render_markdown
 from web.operation import PUBLIC, operation
 
-_CSP = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+_CSP = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 _LANGUAGES = (("vi", "Tiếng Việt"), ("en", "English"))
 
 
@@ -56,10 +56,10 @@ def render_document(text: str, *, language: str, path: str) -> str:
     return page.render(language=language, title=title, body=render_markdown(text), languages=languages)
 
 
-def send_page(resp: falcon.Response, html: str) -> None:
-    """Answer with a page that loads nothing but our style sheet."""
+def send_page(resp: falcon.Response, html: str, *, script: bool = False) -> None:
+    """Answer with a page that loads nothing but our style sheets and, with ``script``, our scripts from ``/static``."""
     resp.content_type = "text/html; charset=utf-8"
-    resp.set_header("Content-Security-Policy", _CSP)
+    resp.set_header("Content-Security-Policy", f"{_CSP}; script-src 'self'" if script else _CSP)
     resp.text = html
 
 

@@ -97,11 +97,15 @@ def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, _:
 
 
 def _send(req: falcon.Request, resp: falcon.Response, body: dict[str, Any]) -> None:
+    body = {**body, "request_id": req.context.request_id}
     resp.status = body["status"]
     resp.content_type = MEDIA_TYPE
-    resp.data = json.dumps({**body, "request_id": req.context.request_id}, ensure_ascii=False).encode()
-    resp.text = None
-    resp.stream = None
+    resp.data = resp.text = resp.stream = None
+    answer = getattr(req.context, "answer_problem", None)
+    if answer is None:
+        resp.data = json.dumps(body, ensure_ascii=False).encode()
+    else:
+        answer(req, resp, body)
 
 
 def refuse_route(req: falcon.Request, resp: falcon.Response, **_: Any) -> NoReturn:  # noqa: ARG001 - Falcon's signature

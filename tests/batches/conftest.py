@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from falcon import testing
 
 from batches.http import BatchCancellation, BatchCollection, BatchDetail, BatchItemDocument, BatchItems
+from batches.passwords import PasswordSeal
 from batches.service import Batches
 from batches.spool import BatchSpool
 from batches.work import BatchWorker
@@ -119,12 +120,14 @@ def _office(house: House, clock: Clock, tmp_path: Path) -> Office:
     digests = DigestSigner(
         database=database, keys=keys, now=clock, stamp=house.tsa.stamp, levels=house.levels(), gates=house.gates()
     )
-    config = BatchesConfig(bytes=1_000_000, keep_hours=24)
-    batches = Batches(database=database, now=clock, spool=spool, digests=digests, activation=ActivationConfig(), config=config)
+    config = BatchesConfig(bytes=1_000_000, keep_hours=24, key_file=tmp_path / "batch-key")
+    config.key_file.write_text("5a" * 32 + "\n")
+    kept: dict[str, Any] = {"database": database, "now": clock, "spool": spool, "seal": PasswordSeal(config.key_file)}
+    batches = Batches(**kept, digests=digests, activation=ActivationConfig(), config=config)
 
     def new_worker(**other: Any) -> BatchWorker:
         parts = {"signer": house.signer, "digests": digests, "threads": 2, "lease": timedelta(seconds=20), "sleep": lambda _: None}
-        return BatchWorker(database=database, now=clock, spool=spool, **{**parts, **other})
+        return BatchWorker(**kept, **{**parts, **other})
 
     shell = Shell(access=ApiKeys(database=database), body_limit=1_000_000, spool=Spool(tmp_path, 500_000))
     app: Any = falcon.App(middleware=[shell])

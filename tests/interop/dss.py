@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +56,8 @@ class Said:
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
     timestamps: tuple[Stamp, ...]
+    validated_at: datetime
+    """The moment for which it says so."""
 
     @property
     def short(self) -> tuple[str, str]:
@@ -65,11 +68,18 @@ class Said:
 class Dss:
     """The running judge."""
 
-    def __init__(self) -> None:
-        """Raises Away where Java or Maven, or its jars, are not to be had."""
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """``environment``: what its process gets beside this one's. Raises Away where Java, Maven or its jars cannot be had."""
         command = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", _classpath(), str(_JAVA / "Judge.java")]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
         self._folder = tempfile.TemporaryDirectory(prefix="condau-dss-")
 
     def __enter__(self) -> Self:
@@ -103,7 +113,8 @@ class Dss:
             REPORTS.mkdir(parents=True, exist_ok=True)
             for name in ("simple_report", "detailed_report", "diagnostic_data"):
                 (REPORTS / f"{keep}-{name.replace('_', '-')}.xml").write_text(answer[name])
-        return [_said(one) for one in answer["signatures"]]
+        validated_at = datetime.fromisoformat(answer["validated_at"])
+        return [_said(one, validated_at) for one in answer["signatures"]]
 
     def _ask(
         self,
@@ -142,7 +153,7 @@ class Dss:
         return self._log.read().decode(errors="replace")[-2000:]
 
 
-def _said(one: dict[str, Any]) -> Said:
+def _said(one: dict[str, Any], validated_at: datetime) -> Said:
     return Said(
         indication=one["indication"],
         sub_indication=one["sub_indication"],
@@ -156,6 +167,7 @@ def _said(one: dict[str, Any]) -> Said:
             )
             for item in one["timestamps"]
         ),
+        validated_at=validated_at,
     )
 
 

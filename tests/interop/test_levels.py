@@ -152,8 +152,8 @@ def test_with_renewals_a_file_is_valid_for_decades(house: House, dss: Dss, clock
         archived = extend(house, archived)
         (said,) = dss.judge(archived, *anchors, at=clock(), keep=f"year-{6 * generation - 6}-after")
         assert said.short == ("TOTAL_PASSED", "PAdES-BASELINE-LTA"), said
-        assert ours.verify(archived).conclusion is Conclusion.VALID
+        assert ours.verify(Content.of(archived)).conclusion is Conclusion.VALID
     assert clock() > anchors[0].not_valid_after_utc  # even the root under which it was signed
     (said,) = dss.judge(neglected, *anchors, at=first_end + timedelta(days=30), keep="neglected")
     assert said.indication == "INDETERMINATE"
-    assert ours.verify(neglected).conclusion is Conclusion.INDETERMINATE
+    assert ours.verify(Content.of(neglected)).conclusion is Conclusion.INDETERMINATE

@@ -5,10 +5,12 @@ from __future__ import annotations
 from core.content import Content
 from signer.extend import ExtendOptions
 from signer.options import Profile
+from signer.register import Wanted
 from tests.interop.dss import Dss
-from tests.signer.gate_house import CLERK, Desk
+from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, Desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
 from tests.signer.letters import letter, write_pdf
+from tests.signer.test_fields import with_field
 from tests.signer.test_whole_life import LEADER, desk, live, sign
 
 __all__ = ["desk"]  # the fixture
@@ -28,6 +30,18 @@ def test_the_whole_life_of_a_letter_is_passed_signature_by_signature(desk: Desk,
     extended = desk.house.extender().extend(Content.of(acts[-1]), ExtendOptions(), CLIENT)
     found = dss.judge(extended.read(0, extended.size), root, at=desk.clock(), keep="life-renewed")
     assert {said.short for said in found} == {PASSED_LTA}, found
+
+
+def test_leader_and_seal_in_fields_the_letter_had_are_passed(desk: Desk, dss: Dss) -> None:
+    document = write_pdf([letter(leader=LEADER, day=f"Thử Nghiệm, ngày        tháng        năm {desk.clock().year}")])
+    for name, box in (("LanhDao", (360, 440, 520, 500)), ("Dau", (300, 440, 420, 560))):
+        document = with_field(document, box, name)
+    number = desk.register.hold(AGENCY, Wanted("UBND-VP", NUMBERER), CLIENT).text
+    led = sign(desk, document, profile="person", signer=OFFICER, field="LanhDao")
+    issued = sign(desk, led, profile="agency-issue", signer=SEAL, field="Dau", number=number, activation=desk.token())
+    found = dss.judge(issued, desk.house.root, at=desk.clock(), keep="fields")
+    assert [said.short for said in found] == [PASSED_LTA, PASSED_LTA], found
+    assert {said.field for said in found} == {"LanhDao", "Dau"}
 
 
 def test_every_profile_is_passed_at_lta(desk: Desk, dss: Dss) -> None:

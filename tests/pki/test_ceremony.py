@@ -61,9 +61,10 @@ def test_everything_wrong_with_a_definition_is_told_at_once(tmp_path: Path, text
 
 
 def test_a_new_generation_issues_while_the_old_one_goes_on_signing_its_crl(house: House, tmp_path: Path) -> None:
-    first = house.issue()
+    first, list_of_root = house.issue(), house.crl.current("root").number
     outcome = _ceremony(house).execute(load_definition(_write(tmp_path, _issuing(2))), ADMIN)
     assert outcome.certificate is not None
+    assert house.crl.current("root").number == list_of_root + 1  # one that can know of it
     second = house.issue()
     assert second.chain[0] == outcome.certificate
     house.clock.move(hours=1)

@@ -17,7 +17,8 @@ _GAP, _TITLE = 14, 26
 _PANELS = (
     ("initial", "initial: ký nháy", (25, 82, 200, 104)),
     ("person", "person: chữ ký của người có thẩm quyền", (25, 106, 200, 162)),
-    ("agency-issue", "agency-issue: số, ngày và dấu trong một lần ký, kèm mã QR (qr=true)", (15, 22, 205, 162)),
+    ("agency-issue", "agency-issue: số, ngày và dấu trong một lần ký", (15, 22, 205, 162)),
+    ("agency-issue", "qr=true: mã QR dẫn tới trang của chữ ký, địa chỉ và mã", (0, 267, 190, 293)),
     ("appendix", "appendix: phụ lục là tệp riêng", (60, 3, 210, 38)),
     ("copy", "copy: sao y, sao lục, trích sao", (60, 3, 210, 38)),
     ("portal", "portal: đăng lại trên cổng", (0, 3, 150, 38)),
@@ -34,7 +35,7 @@ def main() -> int:
         seen = {profile: render(folder, document, dpi=_DPI) for profile, document in _documents(studio).items()}
         studio.database.close()
     parts = [(title, cut(seen[profile], box, _DPI)) for profile, title, box in _PANELS]
-    columns = parts[:3], parts[3:]
+    columns = parts[:4], parts[4:]
     width = sum(max(image.width for _, image in column) + _GAP for column in columns) + _GAP
     height = max(sum(image.height + _TITLE + _GAP for _, image in column) for column in columns) + _GAP
     sheet = Image.new("RGB", (width, height), (236, 236, 236))

@@ -93,14 +93,14 @@ class House:
         """Which documents are due for an archive timestamp."""
         return ArchivePlan(database=self.database, now=self.now, config=Config(home=Path()))
 
-    def extender(self) -> Extender:
-        """What extends signatures, with the verifier behind it."""
+    def extender(self, when_away: str = "refuse", stamper: Stamper | None = None, fetch: Fetch | None = None) -> Extender:
+        """What extends signatures, with the verifier behind it, and the house's time-stamping unit or another."""
         return Extender(
             database=self.database,
             now=self.now,
-            levels=self.levels(),
-            stamper=self.tsa,
-            material=self.material(),
+            levels=self.levels(when_away, stamper),
+            stamper=stamper or self.tsa,
+            material=self.material(fetch),
             plan=self.plan(),
             find_broken=build_broken_finder(Verifier(database=self.database, now=self.now)),
         )

@@ -28,7 +28,7 @@ from signer.options import PadesLevel, PdfOptions
 from signer.plan import DUE, PlanQuery
 from tests.conftest import Clock
 from tests.signer.house import CLIENT, House, sign_pdf
-from tests.signer.pdfs import make_pdf
+from tests.signer.pdfs import make_pdf, qpdf
 from tests.signer.test_levels import check_ltv, read_store
 from tests.verifier.authorities import Pki
 from tests.verifier.files import plain_pdf, sign
@@ -53,7 +53,7 @@ def renew_services(house: House, generation: int) -> None:
 
 def judge(house: House, document: bytes) -> tuple[Conclusion, list[str | None]]:
     """Our own verifier's word, and the level of each signature."""
-    report = Verifier(database=house.database, now=house.now).verify(document)
+    report = Verifier(database=house.database, now=house.now).verify(Content.of(document))
     return report.conclusion, [one.level for one in report.signatures]
 
 
@@ -111,6 +111,18 @@ def test_nothing_to_extend_and_nothing_worth_extending_is_refused(house: House) 
         extend(house, signed.replace(b"Xin chao 1", b"Xin chao 2"))
 
 
+def test_an_encrypted_document_is_judged_as_well(house: House, tmp_path: Path) -> None:
+    document = qpdf(tmp_path, make_pdf(), "--encrypt", "mo", "chu", "256", "--")
+    signed = sign_pdf(house.signer, document, PdfOptions(level="B-T", password="mo"), CLIENT)
+    options = ExtendOptions(password="mo")
+    extended = house.extender().extend(Content.of(signed), options, CLIENT)
+    assert extended.startswith(Content.of(signed))
+    report = Verifier(database=house.database, now=house.now).verify(extended, password="mo")
+    assert [one.level for one in report.signatures] == ["B-LTA"]
+    with pytest.raises(Conflict, match="does not hold"):
+        house.extender().extend(Content.of(signed.replace(b"%PDF-1.7", b"%PDF-1.6")), options, CLIENT)
+
+
 def test_a_signature_of_an_authority_nobody_trusts_here_is_refused(house: House) -> None:
     with pytest.raises(Conflict, match="install its anchor"):
         extend(house, sign(plain_pdf(), Pki()))
@@ -154,3 +166,8 @@ def test_files_in_a_folder_are_renewed_where_they_lie(house: House, clock: Clock
     assert path.stat().st_mode & 0o777 == 0o640
     assert sorted(one.name for one in tmp_path.iterdir() if "sqlite" not in one.name) == ["a.pdf", "b.pdf"]
     assert renew_file(services, path, clock(), None).startswith("not due before")
+    after = path.read_bytes()
+    clock.move(days=12 * 365)
+    with pytest.raises(Conflict, match="too late"):
+        renew_file(services, path, clock(), None)
+    assert path.read_bytes() == after

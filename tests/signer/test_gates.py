@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from tests.conftest import Clock
 from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, SEAL_PICTURE, Desk, build_desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
 from tests.signer.letters import write_pdf
-from tests.signer.pdfs import make_pdf
+from tests.signer.pdfs import make_pdf, qpdf
 from tests.signer.test_hygiene import build
 from tests.software_keys import SoftwareKeys
 
@@ -73,6 +74,12 @@ def test_a_document_with_leader_number_and_activation_is_sealed(desk: Desk) -> N
     assert row is not None
     assert (row.state, row.signature_id) == ("used", entry.detail["id"])
     assert sealed.startswith(b"%PDF")
+
+
+def test_a_leader_is_found_in_an_encrypted_document_by_its_password(desk: Desk, tmp_path: Path) -> None:
+    document = qpdf(tmp_path, make_pdf(), "--encrypt", "mo", "chu", "256", "--")
+    approved = desk.sign(document, signer=OFFICER, password="mo")
+    assert issue(desk, approved, desk.number(), password="mo").startswith(approved)
 
 
 def test_a_number_is_used_once(desk: Desk) -> None:
@@ -236,7 +243,8 @@ def test_what_a_crash_left_taken_is_given_back_by_reconcile(desk: Desk, monkeypa
         patch.setattr(desk.house.keys, "key", die)
         with pytest.raises(Crash):
             desk.sign(document, number=number, activation=token, **ISSUE)
-    assert [name for name, _ in refusal(desk, document, number=number, activation=token, **ISSUE)] == ["activation", "number"]
+    violations = refusal(desk, desk.approved(), number=number, activation=token, **ISSUE)
+    assert [name for name, _ in violations] == ["activation", "number"]
     desk.clock.move(minutes=3)
     assert desk.house.signer.reconcile(desk.clock() - timedelta(minutes=2)) == 1
     desk.sign(document, number=number, activation=token, **ISSUE)

@@ -21,7 +21,7 @@ from registry.registry import add_client, key_digest
 from signer.authorisations import Authorisations
 from signer.http import PdfSignatures
 from signer.http_activation import ActivationCollection, ActivationPin, Holder, HolderCollection, HolderUnlocking, Hygiene
-from signer.http_numbers import AgencyAuthorisations, AgencyRule, AuthorisationWithdrawal, NumberReturn, Numbers
+from signer.http_numbers import AgencyAuthorisations, AgencyRule, AuthorisationWithdrawal, NumberReturn, Numbers, NumberVoid
 from tests.conftest import Clock
 from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, PIN, Desk, Office, build_desk, build_office
 from tests.signer.house import CLIENT, OFFICER, SEAL
@@ -72,6 +72,7 @@ def build_ask(office: Office) -> Ask:
         (holder + "/{person}/unlocking", HolderUnlocking(**holding)),
         ("/v1/agencies/{code}/numbers", Numbers(register=office.register, database=database, now=now)),
         ("/v1/agencies/{code}/numbers/return", NumberReturn(register=office.register)),
+        ("/v1/agencies/{code}/numbers/void", NumberVoid(register=office.register)),
         ("/v1/agencies/{code}/signing-rules", AgencyRule(authorisations=authorisations)),
         ("/v1/agencies/{code}/authorisations", AgencyAuthorisations(authorisations=authorisations)),
         ("/v1/authorisations/{identifier:int}/withdrawal", AuthorisationWithdrawal(authorisations=authorisations)),
@@ -181,6 +182,17 @@ def test_an_auditor_sees_the_gaps(office: Office, ask: Ask) -> None:
     )
     page = ask("GET", f"/v1/agencies/{AGENCY}/numbers", params={"series": "QĐ"}, who="admin").json
     assert page["gaps"] == [{"first": 1, "last": 1}, {"first": 4, "last": 7}]
+    void = f"/v1/agencies/{AGENCY}/numbers/void"
+    third: dict[str, object] = {"number": "03/QĐ-UBND", "year": office.clock().year}
+    for who, body, status in (
+        ("admin", third, 422),  # without a reason
+        (CLIENT.name, {**third, "reason": "nhầm"}, 403),
+        ("admin", {**third, "reason": "không nhận được văn bản"}, 204),
+        ("admin", {**third, "reason": "lần nữa"}, 409),
+    ):
+        assert ask("POST", void, body, who=who).status_code == status
+    page = ask("GET", f"/v1/agencies/{AGENCY}/numbers", params={"series": "QĐ"}, who="admin").json
+    assert [item["state"] for item in page["numbers"]] == ["held", "void", "free"]
 
 
 def authorisation(**changes: object) -> dict[str, object]:

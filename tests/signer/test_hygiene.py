@@ -12,6 +12,7 @@ from core.errors import Malformed, Rejected
 from core.settings import HygieneConfig
 from signer import hygiene
 from signer.hygiene import HygieneReport, scan
+from signer.page_text import PageText
 from tests.signer.pdfs import make_pdf
 
 TEXT = b"BT /F 18 Tf 100 600 Td (Noi dung cu the) Tj ET"
@@ -150,3 +151,64 @@ def test_a_document_whose_text_nobody_can_read_is_not_taken_for_one_without_mark
     report = look(build())
     assert report.text_seen == "unreadable"
     assert [finding.code for finding in report.refused(HygieneConfig())] == ["TEXT_UNREADABLE"]
+
+
+IMAGE = (
+    b"<</Type/XObject/Subtype/Image/Width 1/Height 1/BitsPerComponent 8/ColorSpace/DeviceGray%b/Length 1>>stream\n\xc0\nendstream"
+)
+SEE_THROUGH = (
+    b"<</Type/XObject/Subtype/Image/Width 1/Height 1/BitsPerComponent 8/ColorSpace/DeviceGray/Length 1>>stream\n%b\nendstream"
+)
+WORDS = b"BT /F 18 Tf 100 600 Td (Noi dung cu the) Tj ET "
+OVER_IT = b"q 200 0 0 30 95 595 cm /I Do Q "
+ELSEWHERE = b"q 200 0 0 30 95 300 cm /I Do Q "
+
+
+def draw(content: bytes, *, image: bytes = b"", mask: bytes = b"\xff", form: bytes = b"", matrix: bytes = b"1 0 0 1 0 0") -> bytes:
+    """A page with this content, which may draw the image I (``mask``: its opacity) and the form X."""
+    things = {
+        3: b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Resources 8 0 R>>",
+        4: b"<</Length %d>>stream\n%b\nendstream" % (len(content), content),
+        6: IMAGE % (image or (b"/SMask 7 0 R" if mask != b"\xff" else b"")),
+        8: b"<</Font<</F 5 0 R>>/XObject<</I 6 0 R/X 9 0 R>>/ExtGState<</G<</ca 0.4>>/M<</BM/Multiply>>>>>>",
+        9: b"<</Subtype/Form/BBox[0 0 2000 2000]/Matrix[%b]/Resources 8 0 R/Length %d>>stream\n%b\nendstream"
+        % (matrix, len(form), form),
+    }
+    if mask != b"\xff":
+        things[7] = SEE_THROUGH % mask
+    return build(more=things)
+
+
+@pytest.mark.parametrize(
+    ("expected", "document"),
+    [
+        (["COVERED_TEXT"], draw(WORDS + OVER_IT)),
+        (["COVERED_TEXT"], draw(WORDS + b"1 1 1 rg 90 590 220 40 re f ")),
+        (["COVERED_TEXT"], draw(WORDS + b"0 g 90 590 60 40 re f ")),  # the first word
+        (["COVERED_TEXT"], draw(WORDS + b"/X Do ", form=OVER_IT)),
+        (["COVERED_TEXT"], draw(b"/X Do ", form=WORDS + OVER_IT, matrix=b"0.5 0 0 0.5 20 20")),
+        (["COVERED_TEXT"], draw(WORDS + b"q 0.5 0 0 0.5 0 0 cm /X Do Q ", form=b"q 400 0 0 60 190 1190 cm /I Do Q ")),
+        (["COVERED_TEXT"], draw(WORDS + b"q 595 0 0 842 0 0 cm /I Do Q ")),  # beneath a whole page
+        (["FAINT_TEXT"], draw(b"1 1 1 rg " + WORDS)),
+        (["FAINT_TEXT"], draw(b"1 1 1 RG 1 1 1 rg " + WORDS + ELSEWHERE)),
+        ([], draw(WORDS + ELSEWHERE)),
+        ([], draw(OVER_IT + WORDS)),  # a picture behind the text
+        ([], draw(b"0 g 90 590 220 40 re f 1 1 1 rg " + WORDS)),  # white on black
+        ([], draw(b"3 Tr " + WORDS + OVER_IT)),  # what a scan was recognised as
+        ([], draw(b"3 Tr " + WORDS + b"q 595 0 0 842 0 0 cm /I Do Q ")),
+        ([], draw(WORDS + OVER_IT, mask=b"\x50")),  # a seal: the letters show through
+        ([], draw(WORDS + b"/G gs " + b"0 g 90 590 220 40 re f ")),
+        ([], draw(WORDS + b"/M gs " + b"1 1 0 rg 90 590 220 40 re f ")),  # a marker pen
+        ([], draw(WORDS + b"90 590 220 40 re S ")),  # a frame
+        ([], draw(WORDS + b"0 g 90 597 220 1 re f ")),  # a line
+    ],
+)
+def test_printed_text_that_nobody_sees_is_found_and_nothing_else_is_taken_for_it(expected: list[str], document: bytes) -> None:
+    assert codes(document) == expected
+
+
+def test_where_there_was_no_time_to_look_for_unseen_text_that_is_told_and_never_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hygiene, "read_text", lambda *_, **__: iter([PageText(1, (595, 842), [])]))
+    report = look(build())
+    assert [finding.code for finding in report.findings] == ["UNSEEN_NOT_SOUGHT"]
+    assert report.refused(HygieneConfig(shadow="refuse")) == []

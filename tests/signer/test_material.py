@@ -16,10 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from audit.log import SYSTEM
 from core.errors import Conflict, Malformed, Rejected
 from core.settings import FetchConfig
+from hsm.keys import KeySpec
 from pki.anchors import install_anchor
 from pki.fetch import Fetcher
 from pki.foreign_crl import keep_foreign_crl
 from pki.material import Material, ValidationMaterial
+from pki.profile import build_subject
+from tests.conftest import Clock
 from tests.signer.house import CLIENT, House
 from tests.verifier.authorities import NOW, Identity, Pki, crl, issue
 
@@ -56,6 +59,21 @@ def test_an_imported_list_is_the_status_of_others(house: House, others: Pki) -> 
     found = collect(house, others)
     assert (found.crls, found.missing, found.untrusted) == ((fresh,), (), ())
     assert found.certificates == (others.signer.certificate, others.issuing.certificate)
+
+
+def test_a_list_of_ours_is_never_older_than_the_certificate_it_is_asked_about(house: House, clock: Clock) -> None:
+    """EU DSS takes no other, and rightly: it could not have known the certificate."""
+    material = house.material()
+    material.collect([house.identity().certificate], actor=CLIENT)
+    clock.move(minutes=1)
+    name = build_subject(organization="Ca", locality="Thử Nghiệm", common_name="Issuing 2")
+    house.ca.create_authority("issuing-2", subject=name, spec=KeySpec.P_256, issuer="root", actor=SYSTEM)
+    clock.move(minutes=1)
+    leaf = house.ca.issue_service(profile="tsa", subject=name, issuer="issuing-2", spec=KeySpec.P_256, actor=SYSTEM)  # no responder
+    found = house.material().collect([leaf.certificate], actor=CLIENT)
+    lists = {one.issuer: one for one in map(x509.load_der_x509_crl, found.crls)}
+    for certificate in (leaf.certificate, leaf.chain[0]):
+        assert lists[certificate.issuer].last_update_utc >= certificate.not_valid_before_utc
 
 
 def test_only_lists_of_authorities_that_are_trusted_are_kept(house: House, others: Pki) -> None:

@@ -18,7 +18,7 @@ from signer.options import PdfOptions
         ({"profile": "comment"}, ["comment"]),
         ({"profile": "seal"}, ["profile"]),
         ({"number": "1/X", "issued_on": "2025-04-15", "qr": True}, ["issued_on", "number", "qr"]),
-        ({"profile": "person", "text": "chữ", "field": "Signature1", "comment": "ừ"}, ["comment", "field", "text"]),
+        ({"profile": "person", "text": "chữ", "certify": "forms", "comment": "ừ"}, ["certify", "comment", "text"]),
         ({"profile": "copy", "number": "1/X", "copy_kind": "photo"}, ["copy_kind"]),
         ({"profile": "copy", "number": "1/X"}, ["copy_kind", "number"]),
         (
@@ -27,6 +27,7 @@ from signer.options import PdfOptions
         ),
         ({"profile": "agency-issue", "number": "1/X", "issued_on": "15/4/2025"}, ["issued_on"]),
         ({"profile": "comment", "comment": "a\x07"}, ["comment"]),
+        ({"profile": "person", "field": "Signature1", "printed_name": "Trần Văn Thử"}, ["printed_name"]),
     ],
 )
 def test_what_does_not_go_together_is_told_at_once(options: dict[str, Any], fields: list[str]) -> None:
@@ -42,6 +43,7 @@ def test_what_does_not_go_together_is_told_at_once(options: dict[str, Any], fiel
         {"profile": "agency-issue", "number": "12/QĐ-UBND", "issued_on": "2025-04-15", "printed_name": "Trần Văn Thử", "qr": True},
         {"profile": "incoming", "number": "321"},
         {"profile": "portal"},
+        {"profile": "person", "field": "Signature1"},
         {"text": "chữ của người gọi"},
     ],
 )

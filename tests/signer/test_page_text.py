@@ -79,7 +79,7 @@ def test_a_reader_that_was_taken_over_can_say_nothing_harmful(line: object, monk
 
 TAKEN_OVER = """
 import runpy, sys, types
-script, target, sys.argv = sys.argv[1], sys.argv[2], ["reader", "0", "0", "1", "9", "0"]
+script, target, sys.argv = sys.argv[1], sys.argv[2], ["reader", "0", "0", "1", "9", "0", "0"]
 def take_over(file, password):
     for name, harm in (("write", lambda: open(target, "wb", buffering=0).write(b"1")), ("hoard", lambda: bytearray(3 << 30))):
         try:

@@ -17,6 +17,7 @@ from pyhanko.sign.validation.status import PdfSignatureStatus
 from pyhanko_certvalidator import ValidationContext
 
 from audit.log import Actor
+from core.content import Content
 from core.db import Database
 from core.errors import Conflict, Forbidden, Malformed, Rejected, Unavailable
 from hsm.keys import KeySpec
@@ -174,7 +175,7 @@ def test_an_encryption_dictionary_in_pieces_is_read(house: House, tmp_path: Path
     document += body + table % (number, start, trailer, previous, start + len(body))
     signed = sign_pdf(house.signer, document, B_B, CLIENT)
     assert judge(tmp_path, signed) == [True]
-    assert Verifier(database=house.database, now=house.now).verify(signed).signatures[0].intact is True
+    assert Verifier(database=house.database, now=house.now).verify(Content.of(signed)).signatures[0].intact is True
 
 
 def test_a_certified_document_that_allows_nothing_more_is_refused(house: House) -> None:

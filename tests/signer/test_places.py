@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import segno
+import zxingcpp
 from pyhanko.pdf_utils import generic
 
 from core.content import Content
@@ -15,6 +15,7 @@ from signer.layout import Layout
 from signer.looks import POINTS
 from signer.pdf_update import open_update
 from signer.stamps import Box
+from signer.verification_pages import format_code, parse_code
 from tests.signer.drawing import TIME, draw, marks, person, render, text_in, texts_of, where
 from tests.signer.house import SEAL, House
 from tests.signer.letters import LEADER, Form, Line, appendix, letter, write_pdf
@@ -158,19 +159,21 @@ def test_a_second_stamp_in_a_corner_stands_below_the_first(studio: House) -> Non
     assert mark.box[3] < first.box[1]
 
 
-def test_the_qr_code_leads_to_the_verification_page(studio: House, tmp_path: Path) -> None:
-    signed = draw(studio, write_pdf([appendix()]), profile="appendix", signer=SEAL, number="12/UBND-VP", qr=True)
-    assert b"/Image" not in signed  # drawn, not a picture
-    wanted = segno.make(studio.gallery().verification_page, error="m", micro=False)
-    dpi = 300
-    image = render(tmp_path, signed, dpi=dpi).convert("1")
-    modules = wanted.symbol_size(border=4)[0]
-    side, left, bottom = 18 / 25.4 * dpi, 8 / 25.4 * dpi, image.height - 8 / 25.4 * dpi
-    step = side / modules
-    for row, cells in enumerate(wanted.matrix_iter(border=4)):
-        for column, cell in enumerate(cells):
-            spot = int(left + (column + 0.5) * step), int(bottom - side + (row + 0.5) * step)
-            assert (image.getpixel(spot) == 0) == bool(cell), (row, column)
+def test_the_qr_code_leads_to_the_signature_s_own_page_and_the_address_stands_beside_it(studio: House, tmp_path: Path) -> None:
+    document = write_pdf([appendix()])
+    once, again = (
+        draw(studio, document, profile="appendix", signer=SEAL, number="12/UBND-VP", qr=True) for document in [document] * 2
+    )
+    assert b"/Image" not in once  # drawn, not a picture
+    [seen], [other] = (zxingcpp.read_barcodes(render(tmp_path, signed, dpi=150)) for signed in (once, again))
+    page, _, code = seen.text.rpartition("/")
+    assert page == studio.gallery().verification_page == "https://kyso.thu-nghiem.example/verify"
+    assert parse_code(code) == code
+    assert other.text != seen.text
+    [mark] = [mark for mark in marks(studio, document, profile="appendix", signer=SEAL, number="1", qr=True) if mark.name == "Qr"]
+    beside = text_in(tmp_path, once, mark.box)
+    assert "kyso.thu-nghiem.example/verify" in beside
+    assert format_code(code) in beside
 
 
 def test_the_seal_goes_to_the_leader_who_is_named_where_several_signed(studio: House) -> None:

@@ -65,7 +65,7 @@ def live(desk: Desk) -> tuple[list[bytes], bytes]:
 def test_every_signature_is_valid_and_every_change_between_them_is_named_and_allowed(desk: Desk, tmp_path: Path) -> None:
     acts, annex = live(desk)
     verifier = Verifier(database=desk.database, now=desk.clock)
-    report = verifier.verify(acts[-1])
+    report = verifier.verify(Content.of(acts[-1]))
     assert report.conclusion is Conclusion.VALID, report
     assert [one.name for one in report.signatures] == ["Initial1", "Person1", "Seal1", "Portal1", "Comment1"]
     assert all(one.indication is Indication.TOTAL_PASSED for one in report.signatures)
@@ -77,7 +77,7 @@ def test_every_signature_is_valid_and_every_change_between_them_is_named_and_all
         assert change.code == "SIGNED_AGAIN"
         assert set(re.findall("“(.*?)”", change.text.en)) == names
     assert report.signatures[-1].changes[0].code == "VALIDATION_MATERIAL_ADDED"
-    assert verifier.verify(annex).conclusion is Conclusion.VALID
+    assert verifier.verify(Content.of(annex)).conclusion is Conclusion.VALID
     # a program that is not ours: it tells of each field, and those of the issuing act show one signature
     judged = judge_fields(tmp_path, acts[-1])
     assert {name: judged[name] for name in FIELDS} == dict.fromkeys(FIELDS, True), judged

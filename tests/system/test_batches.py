@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.service import CONDAU, Service
-from tests.signer.pdfs import judge, make_pdf
+from tests.signer.pdfs import judge, make_pdf, qpdf
 from tests.system.conftest import run
 
 
@@ -19,13 +19,17 @@ def test_a_folder_is_signed_by_one_command(service: Service, tmp_path: Path) -> 
     (tmp_path / "vào").mkdir()
     (tmp_path / "vào" / "a.pdf").write_bytes(make_pdf())
     (tmp_path / "vào" / "hỏng.pdf").write_bytes(b"no PDF")
+    (tmp_path / "vào" / "khóa.pdf").write_bytes(qpdf(tmp_path, make_pdf(), "--encrypt", "mở cửa", "owner", "256", "--"))
+    (tmp_path / "password").write_text("mở cửa\n")
     before = _kept(service)
     client = service.credentials()["client"]["name"]
     command = [*CONDAU, "batch", "sign", tmp_path / "vào", "--output", tmp_path / "ra", "--client", client, "--level", "B-T"]
-    done = run(*command, "--signer", "demo-seal", check=False, env=service.environment)
-    assert (done.returncode, "1 of 2 signed" in done.stdout) == (1, True), done.stderr
+    command += ["--signer", "demo-seal", "--password-file", tmp_path / "password"]
+    done = run(*command, check=False, env=service.environment)
+    assert (done.returncode, "2 of 3 signed" in done.stdout) == (1, True), done.stderr
     assert "hỏng.pdf: document: " in done.stderr
     assert judge(tmp_path, (tmp_path / "ra" / "a.pdf").read_bytes()) == [True]
+    assert judge(tmp_path, (tmp_path / "ra" / "khóa.pdf").read_bytes(), password="mở cửa") == [True]
     assert _kept(service) == before
 
 

@@ -10,13 +10,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from asn1crypto import cms, core, tsp
 
-from tests.service import ROOT, Service
+from tests.faketime import FakedService, FakedTime
+from tests.service import ROOT
 from tests.system.conftest import Instances
 from tests.tsa.ntp_server import NtpServer
 from tests.tsa.requests import CERT_REQ, query
@@ -24,9 +25,9 @@ from tests.tsa.requests import CERT_REQ, query
 pytestmark = pytest.mark.slow
 ACCURACY = 0.2
 INTERVAL, MAX_AGE = 1, 3
+YEAR = 365.25 * 86_400
 QUERY = query(CERT_REQ)
 SAMPLE_PDF = (ROOT / "examples" / "cong-van.pdf").read_bytes()
-LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 SETTINGS = """
 [tsa]
 accuracy_milliseconds = {accuracy}
@@ -44,48 +45,16 @@ class Response(core.Sequence):  # type: ignore[misc]  # asn1crypto is untyped
     _fields = [("status", tsp.PKIStatusInfo), ("time_stamp_token", cms.ContentInfo, {"optional": True})]  # noqa: RUF012
 
 
-SITECUSTOMIZE = """\
-import select, time
-time.sleep = lambda seconds: select.select([], [], [], seconds) and None
-"""
-"""libfaketime 0.9.10 breaks the sleep of Python 3.11 when the monotonic clock is left alone (its issue 426)."""
-
-
-class Faked(Service):
-    """An instance whose service lives in the time that ``file`` says."""
-
-    file: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """With libfaketime in every process."""
-        faketime = {
-            "LD_PRELOAD": str(LIBRARY),
-            "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a wall clock that is set does not take the raw clock along
-            "NO_FAKE_STAT": "1",
-        }
-        own = super().environment
-        return own | faketime | {"PYTHONPATH": f"{self.file.parent}:{own['PYTHONPATH']}"}
-
-
-class FakedService:
+class House:
     """The service, its time, and the servers it asks for the true one."""
 
-    def __init__(self, service: Service, servers: list[NtpServer], faked: Path) -> None:
+    def __init__(self, service: FakedService, servers: list[NtpServer]) -> None:
         self.service = service
         self.servers = servers
-        self._faked = faked
-        self._started = time.time()
 
     def set_clock(self, offset: float, *, rate: float = 1.0) -> None:
         """Set the wall clock ``offset`` seconds off, and let it run at ``rate`` from there."""
-        # libfaketime counts what a rate makes from the start of the program, and keeps the last rate when none is given
-        text = f"{offset - (rate - 1) * (time.time() - self._started):+.6f} x{rate}"
-        temporary = self._faked.with_suffix(".new")
-        temporary.write_text(text + "\n")
-        temporary.replace(self._faked)
+        self.service.time.set(offset, rate=rate)
 
     def heal(self) -> None:
         """True time, told by all servers; wait until time-stamps are issued again, which nobody has to restart."""
@@ -140,13 +109,11 @@ class FakedService:
 
 
 @pytest.fixture(scope="module")
-def faked(new_service: Instances, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakedService]:
+def faked(new_service: Instances, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One worker, so that each request meets the same clock."""
     made = new_service.make()
-    service = Faked(made.home, port=made.port, database_url=made._database_url)
-    service.file = tmp_path_factory.mktemp("faketime") / "offset"
-    service.file.write_text("+0\n")
-    (service.file.parent / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    own_time = FakedTime(tmp_path_factory.mktemp("faketime"))
+    service = FakedService(made.home, own_time, port=made.port, database_url=made._database_url)
     with ExitStack() as stack:
         servers = [stack.enter_context(NtpServer()) for _ in range(4)]
         stack.callback(service.end)
@@ -156,14 +123,14 @@ def faked(new_service: Instances, tmp_path_factory: pytest.TempPathFactory) -> I
         toml = service.home / "condau.toml"
         text, _, _ = toml.read_text(encoding="utf-8").partition("[tsa.clock]")
         toml.write_text(f"{text}\n[server]\nworkers = 1\n{settings}", encoding="utf-8")
-        faked = FakedService(service, servers, service.file)
+        faked = House(service, servers)
         service.start()
         yield faked
         assert service.stop() == 0
 
 
 @pytest.fixture
-def well(faked: FakedService) -> Iterator[FakedService]:
+def well(faked: House) -> Iterator[House]:
     """The service when it stamps; afterwards it does so again."""
     faked.heal()
     yield faked
@@ -171,14 +138,14 @@ def well(faked: FakedService) -> Iterator[FakedService]:
 
 
 @pytest.mark.parametrize("offset", [-3600.0, -30.0, -0.3, 0.3, 30.0])
-def test_after_a_step_nothing_is_stamped_until_the_clock_is_right_again(well: FakedService, offset: float) -> None:
+def test_after_a_step_nothing_is_stamped_until_the_clock_is_right_again(well: House, offset: float) -> None:
     well.set_clock(offset)
     assert well.ask() == "time_not_available"  # the very next request, whatever the last verdict was
     well.refuses_for(INTERVAL + 1)  # also when the sources have been asked anew
     well.heal()
 
 
-def test_a_short_step_between_two_rounds_of_the_sources_is_caught(well: FakedService) -> None:
+def test_a_short_step_between_two_rounds_of_the_sources_is_caught(well: House) -> None:
     """Forth and back before the sources are asked again."""
     well.set_clock(5)
     assert well.ask() == "time_not_available"
@@ -187,14 +154,14 @@ def test_a_short_step_between_two_rounds_of_the_sources_is_caught(well: FakedSer
 
 
 @pytest.mark.parametrize("rate", [0.9, 1.1])
-def test_a_clock_that_drifts_is_refused_before_it_is_outside_the_accuracy(well: FakedService, rate: float) -> None:
+def test_a_clock_that_drifts_is_refused_before_it_is_outside_the_accuracy(well: House, rate: float) -> None:
     well.set_clock(0, rate=rate)
     seconds = well.until(lambda: well.ask() == "time_not_available")  # ask() checks every time that leaves
     assert seconds < 5
     well.until(lambda: well.clock_part()[1]["status"] == "failed")
 
 
-def test_a_clock_that_has_always_been_wrong_is_refused(well: FakedService) -> None:
+def test_a_clock_that_has_always_been_wrong_is_refused(well: House) -> None:
     """No step: the servers agree that UTC is another one, by little more than the accuracy."""
     for server in well.servers:
         server.say(offset=ACCURACY + 0.05)
@@ -202,7 +169,7 @@ def test_a_clock_that_has_always_been_wrong_is_refused(well: FakedService) -> No
     well.refuses_for(0.5)
 
 
-def test_when_all_sources_are_gone_the_verdict_ages_and_stamping_ends(well: FakedService) -> None:
+def test_when_all_sources_are_gone_the_verdict_ages_and_stamping_ends(well: House) -> None:
     for server in well.servers:
         server.fall_silent()
     seconds = well.until(lambda: well.ask() == "time_not_available")
@@ -212,7 +179,7 @@ def test_when_all_sources_are_gone_the_verdict_ages_and_stamping_ends(well: Fake
     well.refuses_for(1)
 
 
-def test_one_liar_among_four_is_outvoted_and_two_stop_the_stamping(well: FakedService) -> None:
+def test_one_liar_among_four_is_outvoted_and_two_stop_the_stamping(well: House) -> None:
     well.servers[0].say(offset=30)
     end = time.monotonic() + 2 * INTERVAL + 1
     while time.monotonic() < end:
@@ -226,7 +193,7 @@ def test_one_liar_among_four_is_outvoted_and_two_stop_the_stamping(well: FakedSe
     well.refuses_for(0.5)
 
 
-def test_servers_that_answer_rubbish_are_no_sources(well: FakedService) -> None:
+def test_servers_that_answer_rubbish_are_no_sources(well: House) -> None:
     well.servers[0].reply = lambda request: request
     well.servers[1].say(stratum=16)
     well.servers[2].say(stratum=0)
@@ -234,7 +201,7 @@ def test_servers_that_answer_rubbish_are_no_sources(well: FakedService) -> None:
     well.refuses_for(0.5)
 
 
-def test_a_change_is_logged_once_and_not_for_each_request(well: FakedService) -> None:
+def test_a_change_is_logged_once_and_not_for_each_request(well: House) -> None:
     before = len(well.events())
     well.set_clock(30)
     well.refuses_for(2 * INTERVAL)
@@ -244,7 +211,7 @@ def test_a_change_is_logged_once_and_not_for_each_request(well: FakedService) ->
     well.until(lambda: well.audited() == ["clock.trust", "clock.distrust", "clock.distrust"])
 
 
-def test_a_signature_with_a_time_stamp_waits_for_the_clock(well: FakedService) -> None:
+def test_a_signature_with_a_time_stamp_waits_for_the_clock(well: House) -> None:
     """Unavailable to the caller of the API; nothing half made, and the next one succeeds."""
     well.set_clock(30)
     answer = well.service.request("POST", "/v1/signatures/pdf?level=B-T", SAMPLE_PDF, key="client", kind="application/pdf")
@@ -254,3 +221,15 @@ def test_a_signature_with_a_time_stamp_waits_for_the_clock(well: FakedService) -
     well.heal()
     answer = well.service.request("POST", "/v1/signatures/pdf?level=B-T", SAMPLE_PDF, key="client", kind="application/pdf")
     assert answer.status == 200
+
+
+def test_years_later_a_file_for_the_archive_holds_until_its_last_time_stamp_proves_nothing(well: House) -> None:
+    """What the service itself says in the years in which the signer's certificate, then the unit's has expired."""
+    document = well.service.request("POST", "/v1/signatures/pdf?level=B-LTA", SAMPLE_PDF, key="client", kind="application/pdf").body
+    said = []
+    for years in (0, 4, 9):
+        well.set_clock(years * YEAR)
+        report = json.loads(well.service.request("POST", "/v1/verifications", document).body)
+        said.append(report["conclusion"])
+        assert report["verified_at"].startswith(str(datetime.fromtimestamp(time.time() + years * YEAR, UTC).year))
+    assert said == ["valid", "valid", "indeterminate"]

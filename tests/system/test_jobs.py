@@ -7,15 +7,18 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.service import Service
+from tests.signer.pdfs import judge, make_pdf, qpdf
 from tests.system.conftest import Instances
 from tests.system.digest_batch import DigestBatch
 
 OFFICERS = 24
+LOCKED, PASSWORD = 30, "mat-khau-cua-tep"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def _progress(service: Service, job: object) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_a_job_and_a_batch_survive_kill_9_of_every_worker_and_do_each_row_once(service: Service) -> None:
+def test_a_job_and_a_batch_survive_kill_9_of_every_worker_and_do_each_row_once(service: Service, tmp_path: Path) -> None:
     lines = ["subscriber,profile,reference"]
     for number in range(OFFICERS):
         body = {"handle": f"cb-{number}", "kind": "officer", "common_name": f"Cán bộ {number}", "agency": "000.00.00.X00"}
@@ -52,7 +55,11 @@ def test_a_job_and_a_batch_survive_kill_9_of_every_worker_and_do_each_row_once(s
     job = _post(service, "/v1/jobs/enrolments?execute=true", "\n".join(lines).encode(), "text/csv", 201)["id"]
     batch = DigestBatch(service, 200, "two-hundred")
     _wait(service, job, at_least=4)
+    locked = _send_locked(service, tmp_path)
     service.kill()
+    waiting = list((service.home / "spool" / "batches").rglob("*.password"))
+    assert waiting, "nothing was left to open"
+    assert not any(PASSWORD.encode() in path.read_bytes() for path in waiting)
     service.start()
     before = _progress(service, job)
     assert before["done"] < OFFICERS
@@ -64,6 +71,31 @@ def test_a_job_and_a_batch_survive_kill_9_of_every_worker_and_do_each_row_once(s
         page = service.request("GET", f"/v1/certificates?subscriber=cb-{number}&state=issued", key="admin")
         assert len(json.loads(page.body)["certificates"]) == 1, f"cb-{number}"
     batch.check_end()
+    _check_locked(service, locked, tmp_path)
+
+
+def _send_locked(service: Service, folder: Path) -> str:
+    """A batch of encrypted documents, and where it is."""
+    document = qpdf(folder, make_pdf(), "--encrypt", PASSWORD, "owner", "256", "--")
+    said = b'--b\r\nContent-Disposition: form-data; name="options"\r\n\r\n' + json.dumps({"password": PASSWORD}).encode() + b"\r\n"
+    head = '--b\r\nContent-Disposition: form-data; name="file"; filename="{}.pdf"\r\n\r\n'
+    parts = [said + head.format(number).encode() + document + b"\r\n" for number in range(LOCKED)]
+    path, kind = "/v1/signatures/batches?level=B-B&signer=demo-seal", "multipart/form-data; boundary=b"
+    answer = service.request("POST", path, b"".join(parts) + b"--b--\r\n", key="client", kind=kind)
+    assert answer.status == 201, answer.body
+    return f"/v1/signatures/batches/{json.loads(answer.body)['id']}"
+
+
+def _check_locked(service: Service, path: str, folder: Path) -> None:
+    """All of them are signed, some by workers that were started after the password was sent; it is kept nowhere any more."""
+    deadline = time.monotonic() + 90
+    while (batch := json.loads(service.request("GET", f"{path}?wait=5", key="client").body))["state"] == "running":
+        assert time.monotonic() < deadline, batch
+    assert (batch["progress"]["done"], batch["progress"]["failed"]) == (LOCKED, 0)
+    signed = service.request("GET", f"{path}/items/{LOCKED}/document", key="client").body
+    assert judge(folder, signed, password=PASSWORD) == [True]
+    assert not list((service.home / "spool" / "batches").rglob("*.password"))
+    assert json.loads(service.request("DELETE", path, key="client").body)["state"] == "discarded"
 
 
 def _wait(service: Service, job: object, *, at_least: int) -> None:

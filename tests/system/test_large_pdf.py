@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
+import json
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,18 +54,25 @@ def digest_of(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def sign(service: Service, path: Path, query: str) -> tuple[bytes, bytes]:
-    """The SHA-256 of as many bytes of the answer as the document has, and what follows them."""
-    size = path.stat().st_size
+@contextmanager
+def posted(service: Service, path: Path, target: str) -> Iterator[http.client.HTTPResponse]:
+    """The answer to a request with the file as its body."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
     headers = {
         "Authorization": f"Bearer {service.api_key('client')}",
         "Content-Type": "application/pdf",
-        "Content-Length": str(size),
+        "Content-Length": str(path.stat().st_size),
     }
     with path.open("rb") as file:
-        connection.request("POST", f"/v1/signatures/pdf?{query}", file, headers)
-        answer = connection.getresponse()
+        connection.request("POST", target, file, headers)
+        yield connection.getresponse()
+    connection.close()
+
+
+def appended(service: Service, path: Path, target: str) -> tuple[bytes, bytes]:
+    """The SHA-256 of as many bytes of the answer as the document has, and what follows them."""
+    size = path.stat().st_size
+    with posted(service, path, target) as answer:
         assert answer.status == 200, answer.read(2000)
         before = hashlib.sha256()
         left = size
@@ -71,9 +81,7 @@ def sign(service: Service, path: Path, query: str) -> tuple[bytes, bytes]:
             assert chunk
             before.update(chunk)
             left -= len(chunk)
-        tail = answer.read()
-    connection.close()
-    return before.digest(), tail
+        return before.digest(), answer.read()
 
 
 def most_resident(service: Service) -> int:
@@ -83,7 +91,9 @@ def most_resident(service: Service) -> int:
 
 
 @pytest.mark.slow
-def test_500_megabytes_are_signed_in_bounded_memory(request: pytest.FixtureRequest, new_service: Instances, tmp_path: Path) -> None:
+def test_500_megabytes_are_signed_verified_and_extended_in_bounded_memory(
+    request: pytest.FixtureRequest, new_service: Instances, tmp_path: Path
+) -> None:
     if request.config.getoption("--database") != "sqlite":
         pytest.skip("the database sees nothing of the document")
     service = new_service.make()
@@ -91,14 +101,19 @@ def test_500_megabytes_are_signed_in_bounded_memory(request: pytest.FixtureReque
     path = tmp_path / "large.pdf"
     write_large_pdf(path, SIZE)
     digest = digest_of(path)
-    tails = {}
-    for query in ("level=B-B", "level=B-LTA&page=1"):
-        before, tails[query] = sign(service, path, query)
-        assert before == digest
+    before, tail = appended(service, path, "/v1/signatures/pdf?level=B-LTA&page=1")
+    assert before == digest
+    with path.open("ab") as file:
+        file.write(tail)
+    with posted(service, path, "/v1/verifications") as answer:
+        report = json.load(answer)
+    assert (report["conclusion"], [one["level"] for one in report["signatures"]]) == ("valid", ["B-LTA"]), report
+    assert appended(service, path, "/v1/signatures/pdf/extend")[1]
+    # the gate looks at the document and for a leader's signature in it, whoever asks
+    with posted(service, path, "/v1/signatures/pdf?profile=agency-issue&number=1/Q%C4%90-UBND") as answer:
+        assert (answer.status, b"bears no valid signature of a leader" in answer.read()) == (409, True)
     assert list((service.home / "spool").iterdir()) == []
     resident = most_resident(service)
-    with path.open("ab") as file:
-        file.write(tails["level=B-LTA&page=1"])
     said = subprocess.run(["pdfsig", "-nocert", path], capture_output=True, text=True, timeout=120, check=False).stdout
     assert said.count("Signature is Valid") == 1, said  # pdfsig does not look into the document timestamp behind it
     assert resident < RESIDENT, f"{resident} KiB"

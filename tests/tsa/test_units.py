@@ -19,7 +19,10 @@ from audit.log import AuditEntry
 from core.db import Database
 from core.errors import NotFound, Rejected, Unavailable
 from core.settings import TsaConfig, TsaUnitConfig
+from hsm.keys import KeySpec
 from pki.certificates import usable_until
+from pki.place import Place
+from pki.profile import build_subject
 from tests.conftest import Clock
 from tests.pki.house import ADMIN, House, build_house
 from tests.software_keys import SoftwareKeys
@@ -260,3 +263,15 @@ def test_a_kind_of_key_that_there_is_not_is_refused_at_start(house: House) -> No
     with pytest.raises(Rejected) as caught:
         authority_of(house, TsaUnitConfig(name="a", key="p-257"))
     assert caught.value.violations[0].field == "tsa.units.key"
+
+
+def test_successors_come_from_the_newest_generation_of_the_issuing_authority(house: House) -> None:
+    """The first one has expired by then; so has the unit's key, which nobody renewed."""
+    _, succession = prepared(house, FIRST)
+    house.clock.move(days=9 * 365)
+    name = build_subject(organization="Ca", locality="Thử Nghiệm", common_name="Issuing 2")
+    place = Place(alias="issuing", generation=2)
+    house.ca.create_authority("issuing-g2", subject=name, spec=KeySpec.P_256, issuer="root", actor=ADMIN, place=place)
+    house.clock.move(days=366)
+    assert succession.refresh() == 1
+    assert succession.held(FIRST, house.clock())[0].chain[0].subject == name

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from core.errors import Malformed
 from tests.verifier.authorities import Identity, issue
 from verifier.cms import check_signed_data, find_signer, parse_signed_data
+from verifier.octets import Octets
 from verifier.verdict import SubIndication
 
 CONTENT = b"noi dung van ban" * 500
@@ -58,7 +59,7 @@ def test_what_openssl_signs_holds(tmp_path: Path, identity: Identity, options: t
     assert certificate == identity.certificate
     assert bound is ("-cades" in options)
     assert (message.content == CONTENT) is bool({"-nodetach", "-stream"} & set(options))
-    assert check_signed_data(message, certificate.public_key(), [CONTENT[:7], CONTENT[7:]]) is None
+    assert check_signed_data(message, certificate.public_key(), Octets.of(CONTENT)) is None
 
 
 def test_rsa_pss_holds(tmp_path: Path) -> None:
@@ -66,17 +67,17 @@ def test_rsa_pss_holds(tmp_path: Path) -> None:
     message = parse_signed_data(der)
     assert message.algorithm is not None
     assert message.algorithm.scheme == "rsa-pss"
-    assert check_signed_data(message, RSA.certificate.public_key(), [CONTENT]) is None
+    assert check_signed_data(message, RSA.certificate.public_key(), Octets.of(CONTENT)) is None
 
 
 def test_other_content_other_keys_and_other_kinds_of_key_do_not_hold(tmp_path: Path) -> None:
     message = parse_signed_data(made(tmp_path, RSA))
-    assert check_signed_data(message, RSA.certificate.public_key(), [CONTENT, b"!"]) is SubIndication.HASH_FAILURE
+    assert check_signed_data(message, RSA.certificate.public_key(), Octets.of(CONTENT + b"!")) is SubIndication.HASH_FAILURE
     other = issue("Khác", key=rsa.generate_private_key(65537, 2048))
-    assert check_signed_data(message, other.certificate.public_key(), [CONTENT]) is SubIndication.SIG_CRYPTO_FAILURE
-    assert check_signed_data(message, EC.certificate.public_key(), [CONTENT]) is SubIndication.SIG_CRYPTO_FAILURE
+    assert check_signed_data(message, other.certificate.public_key(), Octets.of(CONTENT)) is SubIndication.SIG_CRYPTO_FAILURE
+    assert check_signed_data(message, EC.certificate.public_key(), Octets.of(CONTENT)) is SubIndication.SIG_CRYPTO_FAILURE
     bare = parse_signed_data(made(tmp_path, RSA, "-noattr"))
-    assert check_signed_data(bare, RSA.certificate.public_key(), [CONTENT, b"!"]) is SubIndication.SIG_CRYPTO_FAILURE
+    assert check_signed_data(bare, RSA.certificate.public_key(), Octets.of(CONTENT + b"!")) is SubIndication.SIG_CRYPTO_FAILURE
 
 
 def test_a_certificate_left_out_is_taken_from_those_at_hand(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_an_attribute_that_must_be_there_once_is_not_done_without(tmp_path: Path
     signer = info["content"]["signer_infos"][0]
     signer["signed_attrs"] = cms.CMSAttributes([one for one in signer["signed_attrs"] if one["type"].native != missing])
     message = parse_signed_data(info.dump(force=True))
-    assert check_signed_data(message, RSA.certificate.public_key(), [CONTENT]) is SubIndication.FORMAT_FAILURE
+    assert check_signed_data(message, RSA.certificate.public_key(), Octets.of(CONTENT)) is SubIndication.FORMAT_FAILURE
 
 
 def test_two_signers_or_none_are_refused(tmp_path: Path) -> None:

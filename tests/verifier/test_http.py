@@ -10,7 +10,7 @@ from falcon import testing
 
 from core.db import Database
 from tests.verifier.authorities import NOW, Pki
-from tests.verifier.files import plain_pdf, sign
+from tests.verifier.files import encrypted_pdf, plain_pdf, sign
 from tests.verifier.test_service import verifier as verifier  # noqa: PLC0414 - the fixture
 from tests.verifier.test_timestamps import DATA, token
 from verifier.http import Verifications
@@ -35,6 +35,12 @@ def post(client: testing.TestClient, body: bytes, kind: str | None) -> Report:
     return Report.model_validate_json(answer.content)
 
 
+def form(parts: dict[str, bytes]) -> bytes:
+    """As multipart/form-data with the boundary ``b``."""
+    head = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n%s\r\n'
+    return b"".join(head % (name.encode(), value) for name, value in parts.items()) + b"--b--\r\n"
+
+
 @pytest.mark.parametrize(
     "kind", [None, "application/pdf", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain; charset=utf-8"]
 )
@@ -45,11 +51,14 @@ def test_anybody_may_ask_under_any_media_type(client: testing.TestClient, pki: P
 
 def test_data_go_along_as_another_part(client: testing.TestClient, pki: Pki) -> None:
     parts = {"document": token(pki), "data": DATA}
-    body = b"".join(
-        b'--b\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n%s\r\n' % (name.encode(), value)
-        for name, value in parts.items()
-    )
-    assert post(client, body + b"--b--\r\n", "multipart/form-data; boundary=b").conclusion == "valid"
+    assert post(client, form(parts), "multipart/form-data; boundary=b").conclusion == "valid"
+
+
+def test_a_password_goes_along_as_an_option(client: testing.TestClient, pki: Pki) -> None:
+    document = sign(encrypted_pdf("mo cua"), pki, password="mo cua")
+    assert post(client, document, "application/pdf").conclusion == "indeterminate"
+    parts = {"document": document, "options": b'{"password": "mo cua"}'}
+    assert post(client, form(parts), "multipart/form-data; boundary=b").conclusion == "valid"
 
 
 def test_junk_is_a_report_too(client: testing.TestClient) -> None:

@@ -24,9 +24,9 @@ from pyhanko_certvalidator.registry import SimpleCertificateStore
 
 from tests.verifier.authorities import DAY, NOW, Identity, Pki, crl
 from tests.verifier.files import as_asn1, plain_pdf
+from tests.verifier.judging import verify_pdf
 from verifier.context import Context
 from verifier.ocsp import answered_at, parse_answers, weightier
-from verifier.pdf import verify_pdf
 from verifier.verdict import Indication, Revocation
 
 HOUR = timedelta(hours=1)

@@ -17,8 +17,8 @@ from pyhanko.sign.fields import MDPPerm, SigSeedSubFilter
 from pki.trust import TrustMaterial
 from tests.verifier.authorities import DAY, NOW, Identity, Pki, crl, issue
 from tests.verifier.files import encrypted_pdf, plain_pdf, sign, stamp_document
+from tests.verifier.judging import verify_pdf
 from verifier.context import Context
-from verifier.pdf import verify_pdf
 from verifier.pdf_reader import NeedsPassword
 from verifier.verdict import Indication, SignatureVerdict, SubIndication
 

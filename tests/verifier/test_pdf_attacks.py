@@ -18,8 +18,8 @@ from pyhanko.sign.fields import SigFieldSpec, append_signature_field
 from core.errors import Malformed
 from tests.verifier.authorities import NOW, Pki
 from tests.verifier.files import N, byte_range, first_page, plain_pdf, sign, stamp_document, update
+from tests.verifier.judging import verify_pdf
 from verifier.context import Context
-from verifier.pdf import verify_pdf
 from verifier.verdict import Indication, SubIndication
 
 
@@ -368,12 +368,15 @@ def test_paths_that_double_at_every_object_cost_a_bounded_time(pki: Pki, context
         writer.root["/Maze"] = last
         writer.update_root()
 
-    def touch_maze(writer: IncrementalPdfFileWriter) -> None:
-        writer.root["/Maze"]["/X"] = generic.NumberObject(1)
-        writer.mark_update(writer.root.raw_get("/Maze").reference)
+    def touch_its_end(writer: IncrementalPdfFileWriter) -> None:
+        end = writer.root["/Maze"]
+        while "/L" in end:
+            end = end["/L"]
+        end["/X"] = generic.NumberObject(1)
+        writer.mark_update(end.container_ref)
 
     monkeypatch.setattr("verifier.pdf_reader._MOST_VISITS", 20_000)
-    pdf = update(sign(update(plain_pdf(), grow), pki), touch_maze)
+    pdf = update(sign(update(plain_pdf(), grow), pki), touch_its_end)
     (verdict,) = verify_pdf(pdf, context).signatures
     assert verdict.sub_indication is SubIndication.SIG_CONSTRAINTS_FAILURE
     assert verdict.intact

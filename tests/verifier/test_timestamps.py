@@ -18,8 +18,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from core.errors import Malformed
 from tests.verifier.authorities import DAY, NOW, Identity, Pki
 from tests.verifier.files import plain_pdf, sign, timestamper
+from tests.verifier.judging import verify_pdf
 from verifier.context import Context
-from verifier.pdf import verify_pdf
+from verifier.octets import Octets
 from verifier.timestamp_query import TimestampQuery, parse_timestamp_query
 from verifier.timestamps import parse_timestamp, verify_timestamp
 from verifier.verdict import Indication, SubIndication, Timestamp
@@ -38,7 +39,7 @@ def token(pki: Pki, tsa: Identity | None = None, *, data: bytes = DATA, digest: 
 
 
 def verdict(der: bytes, context: Context, *, data: bytes | None = DATA, asked: TimestampQuery | None = None) -> Timestamp:
-    return verify_timestamp(der, None if data is None else [data], context, kind="detached", asked=asked)
+    return verify_timestamp(der, None if data is None else Octets.of(data), context, kind="detached", asked=asked)
 
 
 def asking(**fields: object) -> TimestampQuery:
@@ -139,14 +140,14 @@ def test_the_chain_counts_at_the_moment_of_the_timestamp(pki: Pki) -> None:
     trust = pki.trust(at=NOW - 3 * DAY, hours=48)
     context = Context(trust=trust, now=NOW)
     made = token(pki, tsa, at=-2 * DAY)
-    archived = verify_timestamp(made, [DATA], context, kind="document", existed_at=NOW - 1.5 * DAY)
+    archived = verify_timestamp(made, Octets.of(DATA), context, kind="document", existed_at=NOW - 1.5 * DAY)
     assert archived.indication is Indication.TOTAL_PASSED
     assert verdict(made, context).sub_indication is SubIndication.OUT_OF_BOUNDS_NO_POE
     assert verdict(token(pki, tsa), context).sub_indication is SubIndication.OUT_OF_BOUNDS_NO_POE
 
 
 def test_a_timestamp_from_after_the_one_over_it_is_out_of_order(pki: Pki, context: Context) -> None:
-    found = verify_timestamp(token(pki), [DATA], context, kind="document", existed_at=NOW - 2 * HOUR)
+    found = verify_timestamp(token(pki), Octets.of(DATA), context, kind="document", existed_at=NOW - 2 * HOUR)
     assert found.sub_indication is SubIndication.TIMESTAMP_ORDER_FAILURE
 
 
@@ -181,7 +182,7 @@ def test_a_token_without_certificates_is_judged_with_those_at_hand(pki: Pki, con
     signed["certificates"] = cms.CertificateSet([])
     bare = tsp.ContentInfo({"content_type": "signed_data", "content": signed.untag()}).dump(force=True)
     assert verdict(bare, context).sub_indication is SubIndication.NO_SIGNING_CERTIFICATE_FOUND
-    found = verify_timestamp(bare, [DATA], context, kind="detached", hints=[pki.tsa.certificate])
+    found = verify_timestamp(bare, Octets.of(DATA), context, kind="detached", hints=[pki.tsa.certificate])
     assert found.indication is Indication.TOTAL_PASSED
 
 

@@ -16,7 +16,7 @@ from core.content import Content
 from core.db import Database
 from web import problems
 from web.access import ApiKeys, Shell
-from web.body import IN_MEMORY, Spool, send_content
+from web.body import IN_MEMORY, Spool, drain, send_content
 from web.operation import PUBLIC, Document, operation
 
 LIMIT = 5 * IN_MEMORY
@@ -105,3 +105,16 @@ def test_a_full_disk_is_to_come_back(client: testing.TestClient, folder: Path) -
         answer = post(client, body, kind)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
     assert post(client, b"%PDF").status_code == 200
+
+
+def test_what_nobody_wants_is_taken_in_and_a_broken_connection_is_the_end_of_it() -> None:
+    req = falcon.Request(testing.create_environ(method="POST", body=LARGE))
+    drain(req)
+    assert req.bounded_stream.read() == b""
+
+    class Broken:
+        def read(self, _size: int) -> bytes:
+            raise ConnectionResetError
+
+    broken = falcon.Request({**testing.create_environ(method="POST", body=b"x"), "wsgi.input": Broken()})
+    drain(broken)

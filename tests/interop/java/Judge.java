@@ -79,6 +79,7 @@ public final class Judge {
           field("field", signature.getFirstFieldName()), "\"timestamps\":" + stamps(simple, signature.getTimestampList())));
     }
     return "{\"signatures\":[" + String.join(",", signatures) + "],\"timestamps\":" + stamps(simple, data.getTimestampList())
+        + "," + field("validated_at", simple.getValidationTime().toInstant())
         + "," + field("simple_report", reports.getXmlSimpleReport()) + "," + field("detailed_report", reports.getXmlDetailedReport())
         + "," + field("diagnostic_data", reports.getXmlDiagnosticData()) + "}";
   }

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, Reference, StreamObject, read_object
 
-from signer.pdf_objects import parse_direct, parse_indirect
+from core.pdf_objects import parse_direct, parse_indirect
 
 TOKENS = [
     b"<<",
@@ -38,6 +38,8 @@ TOKENS += [
     b"nul",
     b"(abc)",
     b"(a\\)b)",
+    b"(a\\n\\050\\344\\b\\\\)",
+    b"(\\12 \\9 \\400)",
     b"(a(b)c)",
     b"(\xfe\xff\x00A)",
     b"(\xd0\xff)",

@@ -1,6 +1,6 @@
 """Plainly written objects, read by one regular expression a token.
 
-pyHanko reads byte by byte. What is here gives up (None) at everything out of the ordinary: comments, escapes, odd whitespace,
+pyHanko reads byte by byte. What is here gives up (None) at everything out of the ordinary: comments, odd escapes and whitespace,
 objects that do not end; pyHanko then reads them. So it never has to refuse anything, and where it answers it answers the same.
 """
 
@@ -27,6 +27,7 @@ from pyhanko.pdf_utils.generic import (
 )
 
 _DEEPEST: Final = 30
+_MOST_TOKENS: Final = 200_000
 _ENDS: Final = rb"(?=[\t\n\r /<>\[\]()])"
 _TOKEN: Final = re.compile(
     rb"[\t\n\r ]*+(?:"
@@ -37,14 +38,23 @@ _TOKEN: Final = re.compile(
     + _ENDS
     + rb"|(?P<real>-?+[0-9]{1,10}+\.[0-9]{1,10}+)"
     + _ENDS
-    + rb"|\((?P<text>[^()\\\r]*+)\)|<(?P<hex>(?:[0-9A-Fa-f]{2})*+)>"
+    + rb"|\((?P<text>(?:[^()\\\r]|\\[0-3][0-7][0-7]|\\[nrtbf()\\])*+)\)|<(?P<hex>(?:[0-9A-Fa-f]{2})*+)>"
     rb"|(?P<word>true|false|null)" + _ENDS + rb")"
 )
+_ESCAPE: Final = re.compile(rb"\\([0-7]{3}|.)")
+_ESCAPED: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    found = match[1]
+    return bytes([int(found, 8)]) if found.isdigit() else _ESCAPED.get(found, found)
+
+
 _SIMPLE: Final[dict[str, Callable[[bytes], PdfObject]]] = {
     "name": lambda found: NameObject(found.decode("ascii")),
     "integer": NumberObject,
     "real": lambda found: FloatObject(found.decode("ascii")),
-    "text": pdf_string,
+    "text": lambda found: pdf_string(_ESCAPE.sub(_unescape, found) if b"\\" in found else found),
     "hex": lambda found: pdf_string(bytes.fromhex(found.decode("ascii"))),
     "word": lambda found: NullObject() if found == b"null" else BooleanObject(found == b"true"),
 }
@@ -80,6 +90,18 @@ def _parse_stream(data: bytes, at: int, value: PdfObject) -> StreamObject | None
     return StreamObject(value, encoded_data=data[start.end() : end]) if _STREAM_FINISHED.match(data, end) else None
 
 
+def parse_stream_head(data: bytes, handler: Any) -> tuple[Reference, DictionaryObject, int] | None:
+    """The dictionary of the stream object that ``data`` begins with, and where in ``data`` the bytes of the stream begin."""
+    header = _HEADER.match(data)
+    if header is None:
+        return None
+    reference = Reference(int(header[1]), int(header[2]), handler)
+    parser = _Parser(data, header.end(), reference)
+    value = parser.value()
+    start = _STREAM.match(data, parser.at) if isinstance(value, DictionaryObject) else None
+    return None if start is None or not isinstance(value, DictionaryObject) else (reference, value, start.end())
+
+
 def parse_direct(data: bytes, at: int, reference: Reference) -> PdfObject | None:
     """The object at ``at``, which is (in) the one ``reference`` names."""
     return _Parser(data, at, reference).value()
@@ -90,11 +112,13 @@ class _Parser:
         self._data = data
         self.at = at
         self._reference = reference
+        self._left = _MOST_TOKENS
 
     def value(self, depth: int = 0) -> PdfObject | None:
         """The object at the position, which goes behind it; None where this is not for us."""
         match = _TOKEN.match(self._data, self.at)
-        if match is None or depth > _DEEPEST:
+        self._left -= 1
+        if match is None or depth > _DEEPEST or self._left < 0:
             return None
         self.at = match.end()
         kind = match.lastgroup or ""

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from pyhanko.pdf_utils import generic
@@ -29,7 +29,7 @@ from pyhanko.pdf_utils.xref import (
 )
 
 from core.errors import Malformed
-from signer.pdf_objects import parse_indirect
+from core.pdf_objects import parse_indirect, parse_stream_head
 
 _ROW: Final = 20
 _ROWS: Final = re.compile(rb"(?:\d{10} \d{5} [nf][ \r\n]{2})*+")
@@ -39,6 +39,7 @@ _MOST_IRREGULAR: Final = 200_000
 """Entries of tables that do not keep to the form, which pyHanko unpacks."""
 _HIGHEST_GENERATION: Final = 0xFFFF
 _SMALL: Final = 4096
+_STREAM_ENDS: Final = b"endstream"
 _WIDEST: Final = 24
 """Bytes of a row in a cross-reference stream: three fields of at most eight."""
 
@@ -47,15 +48,22 @@ class Section(XRefSectionData):
     """One section; everything beyond :meth:`try_resolve` is unpacked when it is first asked for."""
 
     def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """``ranges``: (first number, how many) of each subsection, in the order of their rows, ascending."""
+        """``ranges``: (first number, how many) of each subsection, in the order of their rows; none overlaps another."""
         self.hybrid: XRefSection | None = None
-        self._firsts = [first for first, _ in ranges]
-        self._counts = [count for _, count in ranges]
-        self._starts = [0, *accumulate(self._counts)]
+        starts = accumulate((count for _, count in ranges), initial=0)
+        ordered = sorted((first, count, start) for (first, count), start in zip(ranges, starts, strict=False) if count)
+        self._firsts = [first for first, _, _ in ordered]
+        self._counts = [count for _, count, _ in ordered]
+        self._starts = [start for _, _, start in ordered]
 
     def _row(self, position: int) -> tuple[int, int, int] | None:
         """(type, second, third field) as a cross-reference stream states them, or None for a row that says nothing."""
         raise NotImplementedError
+
+    @property
+    def rows(self) -> int:
+        """How many entries it has."""
+        return sum(self._counts) + (0 if self.hybrid is None else rows_of(self.hybrid))
 
     @property
     def highest(self) -> int:
@@ -113,6 +121,11 @@ class Section(XRefSectionData):
     obj_streams_used = property(lambda self: self._unpacked.obj_streams_used)
 
 
+def rows_of(section: XRefSection) -> int:
+    """How many entries a section has; of one that is unpacked already no more are known than were allowed for."""
+    return section.xref_data.rows if isinstance(section.xref_data, Section) else 0
+
+
 class _TableSection(Section):
     """Rows of 20 bytes."""
 
@@ -166,8 +179,12 @@ class Builder(XRefBuilder):
     def _read_xref_stream_object(self) -> tuple[generic.Reference, generic.StreamObject]:
         """As pyHanko's, faster for what is small and plainly written."""
         start = self.stream.tell()
-        found = parse_indirect(self.stream.read(_SMALL), self.handler)
+        data = self.stream.read(_SMALL)
+        found = parse_indirect(data, self.handler)
         if found is not None and isinstance(found[1], generic.StreamObject) and found[1].get("/Type") == "/XRef":
+            head = parse_stream_head(data, self.handler)
+            ends = data.index(_STREAM_ENDS, 0 if head is None else head[2] + len(found[1].encoded_data))
+            self.stream.seek(start + ends + len(_STREAM_ENDS))
             return found[0], found[1]
         self.stream.seek(start)
         reference, stream = super()._read_xref_stream_object()  # type: ignore[no-untyped-call]  # pyHanko states no types for it
@@ -204,7 +221,7 @@ class Builder(XRefBuilder):
     def _previous(self, trailer: DictionaryObject) -> int | None:
         previous = trailer.get("/Prev")
         if previous is not None and not isinstance(previous, NumberObject):
-            raise Malformed("document", "this PDF cannot be read: /Prev is no number; repair it and send it again")
+            raise Malformed("document", "this PDF cannot be read: /Prev is no number; get a sound copy")
         if previous is not None and previous == self._known_from:
             self.sections += reversed(self._known)
             return None
@@ -240,11 +257,9 @@ def _read_stream(found: generic.StreamObject) -> Section:
     pairs = [int(item) for item in found.get("/Index", [0, found["/Size"]])]
     ranges = list(zip(pairs[::2], pairs[1::2], strict=True))
     if len(widths) != 3 or min(widths) < 0 or not 0 < sum(widths) <= _WIDEST or any(min(one) < 0 for one in ranges):
-        raise Malformed("document", "this PDF cannot be read: its cross-reference stream is broken; repair it and send it again")
-    if any(before > after for before, after in zip((sum(one) for one in ranges), (first for first, _ in ranges[1:]), strict=False)):
-        raise Malformed(
-            "document", "this PDF cannot be read: its cross-reference stream is out of order; repair it and send it again"
-        )
+        raise Malformed("document", "this PDF cannot be read: its cross-reference stream is broken; get a sound copy")
+    if any(sum(before) > after[0] for before, after in pairwise(sorted(ranges))):
+        raise Malformed("document", "this PDF cannot be read: its cross-reference stream says things twice; get a sound copy")
     rows = found.read_data(DecodePurpose.XREF_STREAM)
     return _StreamSection(ranges, rows, (widths[0], widths[1], widths[2]))
 
@@ -252,5 +267,7 @@ def _read_stream(found: generic.StreamObject) -> Section:
 def _bounded(entries: Iterator[XRefEntry]) -> Iterator[XRefEntry]:
     for number, item in enumerate(entries):
         if number > _MOST_IRREGULAR:
-            raise Malformed("document", "this PDF cannot be read: its cross-reference table is broken and too long; repair it")
+            raise Malformed(
+                "document", "this PDF cannot be read: its cross-reference table is broken and too long; get a sound copy"
+            )
         yield item
