@@ -20,9 +20,13 @@ SETTINGS = (
     "synchronous_commit=off",
     "full_page_writes=off",
     "autovacuum=off",  # it would visit the template while it is being copied
+    "wal_level=minimal",  # nobody is going to read the log
+    "max_wal_senders=0",
     "max_connections=200",
     "shared_buffers=64MB",
 )
+_ROOM = 2 << 30
+"""Bytes for the clusters of all workers: 10 MB a database, of which each has ten at most, and 100 MB of log."""
 _KEEPER = 'postgres=$1 folder=$2; shift 2; "$postgres" -D "$folder/data" "$@" & read -r _; kill -INT $!; wait; rm -rf "$folder"'
 """Runs the server until its standard input ends, which happens when the tests' process does, however it dies."""
 
@@ -35,7 +39,7 @@ class Cluster:
 
     def __init__(self) -> None:
         programs = _find_programs()
-        self._folder = Path(tempfile.mkdtemp(prefix="condau-postgresql-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="condau-postgresql-", dir=_roomy_memory()))
         self._as_user = [] if os.geteuid() else ["runuser", "-u", "postgres", "--"]
         self._count = 0
         if self._as_user:
@@ -59,7 +63,8 @@ class Cluster:
         self._count += 1
         name = f"test_{self._count}"
         source = "template0" if template is None else sa.make_url(template).database
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+        # Copied as files: page by page through the log, which is the default, costs twice the processor time
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}" STRATEGY FILE_COPY')
         return self._url(name)
 
     def drop_database(self, url: str) -> None:
@@ -90,6 +95,12 @@ class Cluster:
                     self.close()
                     raise
                 time.sleep(0.05)
+
+
+def _roomy_memory() -> Path | None:
+    """A folder in memory, where a database of hundreds of files is copied for half the price, if it has room for them."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM else None
 
 
 def _find_programs() -> Path:

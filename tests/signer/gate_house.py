@@ -26,7 +26,7 @@ from signer.gate_models import ActivationHolder
 from signer.options import PdfOptions
 from signer.register import Register, Wanted
 from tests.conftest import Clock
-from tests.signer.house import CLIENT, OFFICER, SEAL, House, build_house
+from tests.signer.house import CLIENT, OFFICER, SEAL, House, build_house, open_house
 from tests.signer.pdfs import make_pdf
 from tests.software_keys import SoftwareKeys
 
@@ -105,8 +105,14 @@ def build_office(database: Database, clock: Clock) -> Office:
     return Office(database, clock)
 
 
-def build_desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
+def open_desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
+    """The desk in a database that has one."""
+    return Desk(database, clock, open_house(database, keys, clock))
+
+
+def furnish_desk(database: Database, keys: SoftwareKeys, at: datetime) -> None:
     """A desk whose clerk has a PIN; the officer of another agency has a key as well."""
+    clock = Clock(at)
     house = build_house(database, keys, clock, seal=True)
     _add_people(database, clock())
     with database.write() as db:
@@ -117,7 +123,6 @@ def build_desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
     publisher = CrlPublisher(database=database, keys=keys, now=clock, config=Config(home=Path()))
     for authority in ("root", "issuing"):
         publisher.publish(authority, actor=SYSTEM)
-    return Desk(database, clock, house)
 
 
 def _add_people(database: Database, at: datetime) -> None:
