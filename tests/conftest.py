@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
 from core.db import Database
 from tests.databases import Databases, Furnished
 from tests.postgresql import Cluster
+from tests.scheduling import ByFile, longest_first
 from tests.software_keys import SoftwareKeys
 
 _KINDS = ("sqlite", "postgresql")
@@ -67,19 +69,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """With ``--database=both`` a test that learns where data is kept is two tests."""
+    """With ``--database=both`` a test that learns where data is kept is two tests, unless the database is beside its point."""
     if "database_kind" in metafunc.fixturenames and metafunc.config.getoption("--database") == "both":
-        metafunc.parametrize("database_kind", _KINDS, indirect=True, scope="session")
+        kinds = _KINDS[:1] if _needs_one_database(metafunc.definition) else _KINDS
+        metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that never learns where data is kept is the same test on both: it runs on SQLite's turn only."""
+    longest_first(items)
     if config.getoption("--database") == "postgresql":
         told = {True: list[pytest.Item](), False: list[pytest.Item]()}
         for item in items:
-            told["database_kind" in getattr(item, "fixturenames", ())].append(item)
+            told["database_kind" in getattr(item, "fixturenames", ()) and not _needs_one_database(item)].append(item)
         items[:] = told[True]
         config.hook.pytest_deselected(items=told[False])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """How the tests are shared out."""
+    return ByFile(config, log)
+
+
+def _needs_one_database(node: pytest.Item) -> bool:
+    """Whether what a test proves cannot differ by database: another program judges a document, or the module says so."""
+    return any(node.get_closest_marker(name) is not None for name in ("interop", "one_database"))
 
 
 @pytest.fixture(scope="session")

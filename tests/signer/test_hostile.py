@@ -17,6 +17,8 @@ from signer.options import PdfOptions
 from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import make_hybrid, make_pdf
 
+pytestmark = pytest.mark.one_database  # the document is looked at
+
 SECONDS = 5.0
 INSERTED = [b"<<", b">>", b"[", b"(", b"3 0 R", b"null", b"\0", b"%%EOF", b"stream\n"]
 

@@ -22,6 +22,8 @@ from tests.software_keys import SoftwareKeys
 from verifier.service import Verifier
 from verifier.verdict import Conclusion, Indication
 
+pytestmark = pytest.mark.one_database  # the signed document is looked at
+
 LEADER = "Nguyễn Thị Ký"
 ISSUED = {"Seal1", "Number1", "Date1", "Qr1"}
 FIELDS = {"Initial1", "Person1", *ISSUED, "Portal1", "Comment1"}

@@ -21,7 +21,7 @@ from tests.system.conftest import Instances
 from tests.tsa.ntp_server import NtpServer
 from tests.tsa.requests import CERT_REQ, query
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_database]  # the clock's verdict
 ACCURACY = 0.2
 INTERVAL, MAX_AGE = 1, 3
 QUERY = query(CERT_REQ)

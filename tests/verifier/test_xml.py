@@ -17,6 +17,8 @@ from tests.software_keys import SoftwareKeys
 from tests.xml_tools import DOCUMENT, DS, judge, sign, xmlsec1_accepts, xmlsec1_sign
 from verifier.verdict import Indication, SignatureVerdict, SubIndication
 
+pytestmark = pytest.mark.one_database  # the verdict on a document
+
 C14N = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
 C14N11 = "http://www.w3.org/2006/12/xml-c14n11"
 EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"

@@ -30,6 +30,8 @@ from verifier.context import Context
 from verifier.verdict import Indication, SubIndication
 from verifier.xml import verify_xml
 
+pytestmark = pytest.mark.one_database  # the verdict on a document
+
 SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 ECDSA256 = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"
 PSS256 = "http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1"

@@ -21,6 +21,8 @@ from tests.software_keys import SoftwareKeys
 from tests.xml_tools import DS, INNER, SIMPLE, judge, sign, signature_in, sole, take_out, xmlsec1_accepts
 from verifier.verdict import Indication, SubIndication
 
+pytestmark = pytest.mark.one_database  # the verdict on a document
+
 
 @pytest.fixture
 def furnished(request: pytest.FixtureRequest, databases: Databases) -> Furnished:
