@@ -54,6 +54,13 @@ class Databases:
         with self._new(folder, furnished.url) as url:
             yield url
 
+    def server_copy(self, url: str | None) -> str:
+        """The URL of one on the server that lasts as long as it: empty, or a copy of the one at ``url``, which nobody has open.
+
+        Empty for SQLite: there an instance has its database in its own folder.
+        """
+        return "" if self._cluster is None else self._cluster.create_database(url)
+
     def plain(self) -> Furnished:
         """One with the schema of this version, as the migrations make it."""
         found = self._made.get("")
