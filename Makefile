@@ -12,6 +12,8 @@ LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-emit
 INSTANCE := $(or $(CONDAU_HOME),var)
 # Python compiles each file once, also where the machine says otherwise: the tests start hundreds of processes.
 export PYTHONDONTWRITEBYTECODE :=
+# And some fifty short-lived Java programs, for which the optimising compiler and a second thread of the collector only cost.
+export JAVA_TOOL_OPTIONS ?= -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 # Everything in shell, for shellcheck.
 SHELL_SCRIPTS := scripts/setup.sh scripts/fresh.sh .ci/run
 
