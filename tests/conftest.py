@@ -133,7 +133,5 @@ def furnished(databases: Databases) -> Furnished:
 @pytest.fixture
 def database(databases: Databases, furnished: Furnished, tmp_path: Path) -> Iterator[Database]:
     """A fresh database with the schema of this version, as the migrations make it, and what the room furnished it with."""
-    with databases.copy(furnished, tmp_path) as url:
-        database = Database(url)
+    with databases.copy(furnished, tmp_path) as database:
         yield database
-        database.close()
