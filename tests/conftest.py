@@ -105,7 +105,7 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of this process's own (with xdist each worker has one)."""
-    cluster = Cluster()
+    cluster = Cluster(in_memory=True)
     yield cluster
     cluster.close()
 
