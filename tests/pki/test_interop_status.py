@@ -75,7 +75,7 @@ def test_ocsp_by_pkijs(scene: Scene, pkijs: Path) -> None:
     program = shutil.copy(Path(__file__).parent / "clients" / "ocsp.mjs", pkijs)
     names = ("good", "revoked", "held", "unknown")
     said = run("node", program, f"{scene.house.config.public_url}/ocsp", scene.folder, *names)
-    assert said.split()[:4] == ["good:good", "revoked:revoked:1", "held:revoked:6", "unknown:unknown"]
+    assert said.split() == ["good:good", "revoked:revoked:1", "held:revoked:6", "unknown:unknown"]
 
 
 def test_ocsp_by_openssl(scene: Scene) -> None:
@@ -116,7 +116,7 @@ def test_ocsp_by_bouncy_castle(scene: Scene) -> None:
     (scene.folder / "Ask.java").write_text(_BOUNCY_CASTLE)
     url = f"{scene.house.config.public_url}/ocsp"
     said = run("java", "-cp", BOUNCY_CASTLE, scene.folder / "Ask.java", url, scene.folder, "good", "revoked", "held", "unknown")
-    assert said.split() == ["good:good", "revoked:revoked:1", "held:revoked:6", "unknown:unknown"]
+    assert said.split()[:4] == ["good:good", "revoked:revoked:1", "held:revoked:6", "unknown:unknown"]  # and what the JVM says of its options
 
 
 def test_crl_by_openssl(scene: Scene) -> None:
