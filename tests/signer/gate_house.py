@@ -111,8 +111,12 @@ def open_desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
 
 
 def furnish_desk(database: Database, keys: SoftwareKeys, at: datetime) -> None:
+    """What :func:`build_desk` makes, for a database that is going to be copied."""
+    build_desk(database, keys, Clock(at))
+
+
+def build_desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
     """A desk whose clerk has a PIN; the officer of another agency has a key as well."""
-    clock = Clock(at)
     house = build_house(database, keys, clock, seal=True)
     _add_people(database, clock())
     with database.write() as db:
@@ -123,6 +127,7 @@ def furnish_desk(database: Database, keys: SoftwareKeys, at: datetime) -> None:
     publisher = CrlPublisher(database=database, keys=keys, now=clock, config=Config(home=Path()))
     for authority in ("root", "issuing"):
         publisher.publish(authority, actor=SYSTEM)
+    return Desk(database, clock, house)
 
 
 def _add_people(database: Database, at: datetime) -> None:
