@@ -10,6 +10,10 @@ LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-emit
 	--no-config --custom-compile-command "make lock" $(LOCK)
 # The instance's folder, as the program itself understands CONDAU_HOME.
 INSTANCE := $(or $(CONDAU_HOME),var)
+# Python compiles each file once, also where the machine says otherwise: the tests start hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
+# And some fifty short-lived Java programs, for which the optimising compiler and a second thread of the collector only cost.
+export JAVA_TOOL_OPTIONS ?= -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 # Everything in shell, for shellcheck.
 SHELL_SCRIPTS := scripts/setup.sh scripts/fresh.sh .ci/run
 
@@ -26,7 +30,8 @@ fresh:  ## throw the development instance away, keys and all
 
 ##@ Develop
 
-test: test-sqlite test-postgresql  ## set up and run the whole suite, then all that keeps data again on PostgreSQL (ARGS="-k crl")
+test: setup-development  ## set up and run the whole suite, all that keeps data on SQLite and on PostgreSQL (ARGS="-k crl")
+	$(PY)/pytest -n $(WORKERS) --database=both $(ARGS)
 
 test-sqlite: setup-development  ## the suite on SQLite only
 	$(PY)/pytest -n $(WORKERS) --database=sqlite $(ARGS)

@@ -229,8 +229,12 @@ def create_app(services: Services) -> App:
     app: App = falcon.App(middleware=[shell], sink_before_static_route=False)
     problems.install(app)
     routes = route_table(services)
-    version = importlib.metadata.version("condau")
-    document = build_openapi(endpoints_of(routes), version=version, public_url=services.config.public_url)
+    endpoints = list(endpoints_of(routes))
+
+    @functools.cache
+    def document() -> dict[str, Any]:
+        return build_openapi(endpoints, version=importlib.metadata.version("condau"), public_url=services.config.public_url)
+
     routes += [("/v1/openapi.json", Reference(document)), ("/docs", ReferencePage(document))]
     for path, resource in routes:
         app.add_route(path, resource)

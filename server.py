@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+import importlib
+from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
@@ -19,6 +20,10 @@ from core.settings import Config
 from web.balance import Balance
 from web.worker import ExpressWorker
 
+_LEFT_FOR_LATER: Final = ("alembic.script", "fontTools.subset", "verifier.pdf")
+"""What is imported where it is needed, so that commands start without it. Here it is there before the workers are made: they
+share it, and no request waits for it."""
+
 GRACE_SECONDS = 10
 """How long a worker that is told to stop may finish what it began."""
 _WORK_EVERY = 1.0
@@ -32,6 +37,8 @@ class Server(BaseApplication):
     """
 
     def __init__(self, config: Config) -> None:
+        for name in _LEFT_FOR_LATER:
+            importlib.import_module(name)
         self._config = config
         self.express_threads = config.hsm.sessions + 1  # one for each call the HSM bears, and one that waits for the disk
         self._balance = Balance(config.server.workers)

@@ -13,7 +13,6 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from fontTools import subset
 from fontTools.ttLib import TTFont, TTLibError
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, IndirectObject, NumberObject, StreamObject, pdf_name
@@ -127,6 +126,8 @@ def _subset(path: Path, chars: frozenset[str]) -> Subset:
     if missing:
         raise Rejected("text", f"the stamp's font has no sign for {', '.join(f'U+{ord(char):04X}' for char in missing[:10])}")
     name = next(str(record) for record in font["name"].names if record.nameID == 6)
+    from fontTools import subset  # noqa: PLC0415 - 0.1 s, and no command draws; server.py has it
+
     cutter = subset.Subsetter(subset.Options(hinting=False, layout_features=[], notdef_outline=True))
     cutter.populate(text="".join(chars))
     cutter.subset(font)

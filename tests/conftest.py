@@ -9,12 +9,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from xdist.remote import Producer
 
-from core.db import Database, sqlite_url
-from migrations.schema import upgrade
+from core.db import Database
+from tests.databases import Databases, Furnished
 from tests.postgresql import Cluster
+from tests.scheduling import ByFile, longest_first
 from tests.software_keys import SoftwareKeys
+
+_KINDS = ("sqlite", "postgresql")
 
 
 class Clock:
@@ -38,9 +41,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def keys() -> SoftwareKeys:
-    """An empty store of software keys."""
-    return SoftwareKeys()
+def keys(request: pytest.FixtureRequest) -> SoftwareKeys:
+    """A store with the software keys of whatever the test's database is furnished with: by default none."""
+    furnished: Furnished | None = request.getfixturevalue("furnished") if "database" in request.fixturenames else None
+    return SoftwareKeys() if furnished is None else furnished.keys.copy()
 
 
 @pytest.fixture(scope="session")
@@ -60,72 +64,74 @@ def pkijs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--interop", action="store_true", help="also tests/interop, for which Maven fetches 30 MB")
-    parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite", help="where the tests keep their data")
+    choices = (*_KINDS, "both")
+    parser.addoption("--database", choices=choices, default="sqlite", help="where the tests keep their data")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """With ``--database=both`` a test that learns where data is kept is two tests, unless the database is beside its point."""
+    if "database_kind" in metafunc.fixturenames and metafunc.config.getoption("--database") == "both":
+        kinds = _KINDS[:1] if _needs_one_database(metafunc.definition) else _KINDS
+        metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that never learns where data is kept is the same test on both: it runs on SQLite's turn only."""
-    if config.getoption("--database") == "sqlite":
-        return
-    told = {True: list[pytest.Item](), False: list[pytest.Item]()}
-    for item in items:
-        told["database_kind" in getattr(item, "fixturenames", ())].append(item)
-    items[:] = told[True]
-    config.hook.pytest_deselected(items=told[False])
+    longest_first(items)
+    if config.getoption("--database") == "postgresql":
+        told = {True: list[pytest.Item](), False: list[pytest.Item]()}
+        for item in items:
+            told["database_kind" in getattr(item, "fixturenames", ()) and not _needs_one_database(item)].append(item)
+        items[:] = told[True]
+        config.hook.pytest_deselected(items=told[False])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """How the tests are shared out."""
+    return ByFile(config, log)
+
+
+def _needs_one_database(node: pytest.Item) -> bool:
+    """Whether what a test proves cannot differ by database: another program judges a document, or the module says so."""
+    return any(node.get_closest_marker(name) is not None for name in ("interop", "one_database"))
 
 
 @pytest.fixture(scope="session")
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """Where the tests keep their data: ``sqlite`` or ``postgresql``. Whoever makes a database asks for this."""
-    return str(request.config.getoption("--database"))
+    """Where the test keeps its data: ``sqlite`` or ``postgresql``. Whoever makes a database asks for this."""
+    return str(getattr(request, "param", None) or request.config.getoption("--database"))
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of this process's own (with xdist each worker has one)."""
-    cluster = Cluster()
+    cluster = Cluster(in_memory=True)
     yield cluster
     cluster.close()
 
 
-@pytest.fixture
-def database_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str) -> Iterator[str]:
-    """The URL of an empty database of the kind asked for with ``--database``."""
-    if database_kind == "sqlite":
-        yield sqlite_url(tmp_path / "condau.sqlite3")
-        return
-    cluster: Cluster = request.getfixturevalue("cluster")
-    url = cluster.create_database()
-    yield url
-    cluster.drop_database(url)
-
-
 @pytest.fixture(scope="session")
-def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> str:
-    """The URL of a database that the migrations have brought to its schema: made once, copied for each test."""
-    if database_kind == "sqlite":
-        url = sqlite_url(tmp_path_factory.mktemp("template") / "condau.sqlite3")
-    else:
-        url = request.getfixturevalue("cluster").create_database()
-    database = Database(url)
-    upgrade(database)
-    database.close()
-    return url
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Databases:
+    """As many databases of the kind asked for as a test wants."""
+    cluster: Cluster | None = request.getfixturevalue("cluster") if database_kind == "postgresql" else None
+    return Databases(folder=tmp_path_factory.mktemp("databases"), cluster=cluster)
 
 
 @pytest.fixture
-def database(request: pytest.FixtureRequest, tmp_path: Path, template: str, database_kind: str) -> Iterator[Database]:
-    """A fresh database with the schema of this version, as the migrations make it."""
-    if database_kind == "sqlite":
-        copy = tmp_path / "condau.sqlite3"
-        shutil.copy(str(make_url(template).database), copy)
-        database = Database(sqlite_url(copy))
+def database_url(databases: Databases, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database."""
+    with databases.empty(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def furnished(databases: Databases) -> Furnished:
+    """What a test's database is a copy of: nothing but the schema. A room whose tests begin in a house overrides this."""
+    return databases.plain()
+
+
+@pytest.fixture
+def database(databases: Databases, furnished: Furnished, tmp_path: Path) -> Iterator[Database]:
+    """A fresh database with the schema of this version, as the migrations make it, and what the room furnished it with."""
+    with databases.copy(furnished, tmp_path) as database:
         yield database
-        database.close()
-        return
-    cluster: Cluster = request.getfixturevalue("cluster")
-    url = cluster.create_database(template)
-    database = Database(url)
-    yield database
-    database.close()
-    cluster.drop_database(url)

@@ -20,6 +20,12 @@ class SoftwareKeys:
     def __init__(self) -> None:
         self._keys: dict[str, PrivateKey] = {}
 
+    def copy(self) -> SoftwareKeys:
+        """A store of its own with the same keys."""
+        other = SoftwareKeys()
+        other._keys = dict(self._keys)
+        return other
+
     def key(self, label: str) -> PrivateKey:
         try:
             return self._keys[label]

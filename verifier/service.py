@@ -14,7 +14,6 @@ from verifier.conclusion import summarize
 from verifier.context import Context
 from verifier.findings import error, warning
 from verifier.octets import Digests, Octets, sha256
-from verifier.pdf import verify_pdf
 from verifier.pdf_reader import NeedsPassword
 from verifier.reading import reading
 from verifier.timestamp_query import TimestampQuery
@@ -112,6 +111,8 @@ def sniff(beginning: bytes) -> Format:
 
 def _judge(kind: Format, digests: Digests, held: bytes, beside: _Beside, context: Context) -> _Outcome:
     if kind == "pdf":
+        from verifier.pdf import verify_pdf  # noqa: PLC0415 - 0.3 s with all of pyHanko, which no command needs; server.py has it
+
         found = verify_pdf(digests, context, beside.password)
         unsigned = () if found.signatures or found.timestamps else (_NO_SIGNATURE,)
         return _Outcome(found.signatures, found.timestamps, (*found.findings, *unsigned))

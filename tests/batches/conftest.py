@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +18,15 @@ from batches.passwords import PasswordSeal
 from batches.service import Batches
 from batches.spool import BatchSpool
 from batches.work import BatchWorker
-from core.db import Database, sqlite_url
-from core.settings import ActivationConfig, BatchesConfig, Config, TsaConfig
-from pki.ca import CertificateAuthority
+from core.db import Database
+from core.settings import ActivationConfig, BatchesConfig
 from registry.models import ApiClient
 from registry.registry import key_digest
 from signer.digests import DigestSigner
 from tests.conftest import Clock
-from tests.postgresql import Cluster
-from tests.signer.house import CLIENT, House, build_house
+from tests.databases import Databases, Furnished
+from tests.signer.house import CLIENT, House, furnish, open_house
 from tests.software_keys import SoftwareKeys
-from tsa.authority import TimestampAuthority
 from web import problems
 from web.access import ApiKeys, Shell
 from web.body import Spool
@@ -73,45 +69,23 @@ class Office:
         return sorted(self.spool.iterdir()) if self.spool.exists() else []
 
 
-@contextmanager
-def copied(request: pytest.FixtureRequest, folder: Path, url: str) -> Iterator[str]:
-    """The URL of a copy of a database that nobody has open."""
-    if request.config.getoption("--database") == "sqlite":
-        shutil.copy(str(sa.make_url(url).database), folder / "condau.sqlite3")
-        yield sqlite_url(folder / "condau.sqlite3")
-        return
-    cluster: Cluster = request.getfixturevalue("cluster")
-    copy = cluster.create_database(url)
-    yield copy
-    cluster.drop_database(copy)
-
-
-@pytest.fixture(scope="module")
-def furnished(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, template: str
-) -> Iterator[tuple[str, SoftwareKeys]]:
-    """The URL of a database with the house in it, and the house's keys: made once, copied for each test."""
-    with copied(request, tmp_path_factory.mktemp("furnished"), template) as url:
-        keys, database = SoftwareKeys(), Database(url)
-        build_house(database, keys, Clock(datetime.now(UTC).replace(microsecond=0)))
-        with database.write() as db:
-            db.execute(sa.update(ApiClient).where(ApiClient.name == CLIENT.name).values(key_sha256=key_digest("a-key")))
-        database.close()
-        yield url, keys
+def furnish_office(database: Database, keys: SoftwareKeys, at: datetime) -> None:
+    """The house, whose client has a known key."""
+    furnish(database, keys, at)
+    with database.write() as db:
+        db.execute(sa.update(ApiClient).where(ApiClient.name == CLIENT.name).values(key_sha256=key_digest("a-key")))
 
 
 @pytest.fixture
-def office(request: pytest.FixtureRequest, furnished: tuple[str, SoftwareKeys], clock: Clock, tmp_path: Path) -> Iterator[Office]:
+def furnished(databases: Databases) -> Furnished:
+    """With the house in it."""
+    return databases.furnished(furnish_office)
+
+
+@pytest.fixture
+def office(database: Database, keys: SoftwareKeys, clock: Clock, tmp_path: Path) -> Office:
     """An office whose worker does not sleep."""
-    source, keys = furnished
-    with copied(request, tmp_path, source) as url:
-        database = Database(url)
-        ca = CertificateAuthority(database=database, keys=keys, now=clock, config=Config(home=Path()))
-        tsa = TimestampAuthority(database=database, keys=keys, now=clock, config=TsaConfig())
-        house = House(database, keys, clock, ca, tsa)
-        house.signer = house.signer_with(tsa.stamp)
-        yield _office(house, clock, tmp_path)
-        database.close()
+    return _office(open_house(database, keys, clock), clock, tmp_path)
 
 
 def _office(house: House, clock: Clock, tmp_path: Path) -> Office:

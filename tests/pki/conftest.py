@@ -13,14 +13,21 @@ from core.db import Database
 from core.settings import Config
 from pki.authorities import create_authorities
 from tests.conftest import Clock
-from tests.pki.house import ADMIN, ORGANISATION, House, add_subscribers, build_house, make_app
+from tests.databases import Databases, Furnished
+from tests.pki.house import ADMIN, ORGANISATION, House, add_subscribers, furnish, make_app, open_house
 from tests.software_keys import SoftwareKeys
+
+
+@pytest.fixture
+def furnished(request: pytest.FixtureRequest, databases: Databases) -> Furnished:
+    """With a house in it for a test that begins in one."""
+    return databases.furnished(furnish) if "house" in request.fixturenames else databases.plain()
 
 
 @pytest.fixture
 def house(database: Database, keys: SoftwareKeys, clock: Clock, tmp_path: Path) -> House:
     """Authorities and subscribers, fresh for each test."""
-    return build_house(database, keys, clock, tmp_path)
+    return open_house(database, keys, clock, tmp_path)
 
 
 @pytest.fixture

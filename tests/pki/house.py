@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,19 @@ class House:
         return load_der_ocsp_response(self.ocsp.respond(ocsp_request(issued), ANYBODY))
 
 
+def furnish(database: Database, keys: SoftwareKeys, at: datetime) -> None:
+    """What :func:`build_house` makes, for a database that is going to be copied."""
+    build_house(database, keys, Clock(at), Path())
+
+
+def open_house(database: Database, keys: SoftwareKeys, clock: Clock, home: Path) -> House:
+    """The house in a database that has one."""
+    return House(database, keys, clock, Config(home=home, public_url="http://127.0.0.1:8080"))
+
+
 def build_house(database: Database, keys: SoftwareKeys, clock: Clock, home: Path) -> House:
     """Authorities, subscribers, and the client system ``system``."""
-    house = House(database, keys, clock, Config(home=home, public_url="http://127.0.0.1:8080"))
+    house = open_house(database, keys, clock, home)
     create_authorities(house.ca, house.crl, organisation=ORGANISATION, actor=ADMIN)
     add_subscribers(database, clock)
     return house

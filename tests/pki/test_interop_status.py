@@ -114,9 +114,9 @@ def test_ocsp_by_the_jdk_in_its_default_mode(scene: Scene) -> None:
 def test_ocsp_by_bouncy_castle(scene: Scene) -> None:
     """Its own request with SHA-256 and a nonce by POST; it verifies the signature and the nonce, and reads the extensions."""
     (scene.folder / "Ask.java").write_text(_BOUNCY_CASTLE)
-    url = f"{scene.house.config.public_url}/ocsp"
+    url = f"{scene.house.config.public_url}/ocsp"  # what the JVM says of its options comes last
     said = run("java", "-cp", BOUNCY_CASTLE, scene.folder / "Ask.java", url, scene.folder, "good", "revoked", "held", "unknown")
-    assert said.split() == ["good:good", "revoked:revoked:1", "held:revoked:6", "unknown:unknown"]
+    assert said.split()[:4] == ["good:good", "revoked:revoked:1", "held:revoked:6", "unknown:unknown"]
 
 
 def test_crl_by_openssl(scene: Scene) -> None:

@@ -38,6 +38,8 @@ from tests.conftest import Clock
 from tests.pki.house import ADMIN, ANYBODY, REFERENCE, House, add_subscribers, ocsp_request
 from tests.software_keys import SoftwareKeys, make_key
 
+pytestmark = pytest.mark.one_database  # certificates and lists are looked at
+
 URLS = Urls("http://ca.example.gov.vn")
 _NO_IDENTIFIER = {"etsi.en_319_412_3.leg-4.2.1-2.organization_identifier_attribute_absent"}
 ETSI = {

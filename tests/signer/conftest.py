@@ -8,16 +8,23 @@ import pytest
 
 from core.db import Database
 from tests.conftest import Clock
+from tests.databases import Databases, Furnished
 from tests.signer.drawing import build_studio, issue, person
-from tests.signer.house import House, build_house
+from tests.signer.house import House, furnish, open_house
 from tests.signer.letters import letter, write_pdf
 from tests.software_keys import SoftwareKeys
 
 
 @pytest.fixture
+def furnished(request: pytest.FixtureRequest, databases: Databases) -> Furnished:
+    """With a house in it for a test that begins in one."""
+    return databases.furnished(furnish) if "house" in request.fixturenames else databases.plain()
+
+
+@pytest.fixture
 def house(database: Database, keys: SoftwareKeys, clock: Clock) -> House:
     """A house with one officer whose key is P-256."""
-    return build_house(database, keys, clock)
+    return open_house(database, keys, clock)
 
 
 @pytest.fixture(scope="session")

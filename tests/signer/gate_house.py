@@ -26,7 +26,7 @@ from signer.gate_models import ActivationHolder
 from signer.options import PdfOptions
 from signer.register import Register, Wanted
 from tests.conftest import Clock
-from tests.signer.house import CLIENT, OFFICER, SEAL, House, build_house
+from tests.signer.house import CLIENT, OFFICER, SEAL, House, build_house, open_house
 from tests.signer.pdfs import make_pdf
 from tests.software_keys import SoftwareKeys
 
@@ -103,6 +103,16 @@ def build_office(database: Database, clock: Clock) -> Office:
             grant(db, at=at, actor=SYSTEM, client=CLIENT.name, subscriber=handle)
     _add_people(database, at)
     return Office(database, clock)
+
+
+def open_desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
+    """The desk in a database that has one."""
+    return Desk(database, clock, open_house(database, keys, clock))
+
+
+def furnish_desk(database: Database, keys: SoftwareKeys, at: datetime) -> None:
+    """What :func:`build_desk` makes, for a database that is going to be copied."""
+    build_desk(database, keys, Clock(at))
 
 
 def build_desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:

@@ -116,12 +116,30 @@ class House:
         return self.identity().chain[-1]
 
 
+def furnish(database: Database, keys: SoftwareKeys, at: datetime) -> None:
+    """What :func:`build_house` makes with an officer, for a database that is going to be copied."""
+    build_house(database, keys, lambda: at)
+
+
+def furnish_with_seal(database: Database, keys: SoftwareKeys, at: datetime) -> None:
+    """The same with officer and seal."""
+    build_house(database, keys, lambda: at, seal=True)
+
+
+def open_house(database: Database, keys: SoftwareKeys, now: Callable[[], datetime]) -> House:
+    """The house in a database that has one."""
+    ca = CertificateAuthority(database=database, keys=keys, now=now, config=Config(home=Path()))
+    tsa = TimestampAuthority(database=database, keys=keys, now=now, config=TsaConfig())
+    house = House(database, keys, now, ca, tsa)
+    house.signer = house.signer_with(tsa.stamp)
+    return house
+
+
 def build_house(
     database: Database, keys: SoftwareKeys, now: Callable[[], datetime], *, spec: KeySpec = KeySpec.P_256, seal: bool = False
 ) -> House:
     """A house whose officer (and seal, when asked for) has a certificate over a key of this kind, usable by the client ``dms``."""
-    config = Config(home=Path())
-    ca = CertificateAuthority(database=database, keys=keys, now=now, config=config)
+    ca = CertificateAuthority(database=database, keys=keys, now=now, config=Config(home=Path()))
     name = {"organization": "Cơ quan thử nghiệm", "locality": "Cà Mau"}
     root, issuing = (build_subject(common_name=common_name, **name) for common_name in ("Gốc thử nghiệm", "CA thử nghiệm"))
     ca.create_authority("root", subject=root, spec=spec, issuer=None, actor=SYSTEM)
@@ -142,10 +160,7 @@ def build_house(
     for handle, kind, _ in people:
         profile = "officer" if kind is SubscriberKind.OFFICER else "agency-seal"
         ca.issue_for_key(profile=profile, subscriber=handle, reference="01/PYC", spec=spec, actor=SYSTEM)
-    tsa = TimestampAuthority(database=database, keys=keys, now=now, config=TsaConfig())
-    house = House(database, keys, now, ca, tsa)
-    house.signer = house.signer_with(tsa.stamp)
-    return house
+    return open_house(database, keys, now)
 
 
 def sign_pdf(signer: Signer, document: bytes, options: PdfOptions, actor: Actor, image: bytes | None = None) -> bytes:

@@ -22,7 +22,8 @@ from signer.models import Signature
 from signer.options import PdfOptions
 from signer.signing import Intent
 from tests.conftest import Clock
-from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, SEAL_PICTURE, Desk, build_desk
+from tests.databases import Databases, Furnished
+from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, SEAL_PICTURE, Desk, furnish_desk, open_desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
 from tests.signer.letters import write_pdf
 from tests.signer.pdfs import make_pdf, qpdf
@@ -33,8 +34,14 @@ ISSUE: dict[str, Any] = {"profile": "agency-issue", "signer": SEAL}
 
 
 @pytest.fixture
+def furnished(request: pytest.FixtureRequest, databases: Databases) -> Furnished:
+    """With the desk in it for a test that sits at it."""
+    return databases.furnished(furnish_desk) if "desk" in request.fixturenames else databases.plain()
+
+
+@pytest.fixture
 def desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
-    return build_desk(database, keys, clock)
+    return open_desk(database, keys, clock)
 
 
 def refusal(desk: Desk, document: bytes, **options: Any) -> list[tuple[str, str]]:

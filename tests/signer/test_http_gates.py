@@ -23,7 +23,8 @@ from signer.http import PdfSignatures
 from signer.http_activation import ActivationCollection, ActivationPin, Holder, HolderCollection, HolderUnlocking, Hygiene
 from signer.http_numbers import AgencyAuthorisations, AgencyRule, AuthorisationWithdrawal, NumberReturn, Numbers, NumberVoid
 from tests.conftest import Clock
-from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, PIN, Desk, Office, build_desk, build_office
+from tests.databases import Databases, Furnished
+from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, PIN, Desk, Office, build_office, furnish_desk, open_desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
 from tests.signer.pdfs import make_pdf
 from tests.signer.test_hygiene import build
@@ -35,8 +36,14 @@ Ask = Callable[..., testing.Result]
 
 
 @pytest.fixture
+def furnished(request: pytest.FixtureRequest, databases: Databases) -> Furnished:
+    """With the desk in it for a test that sits at it."""
+    return databases.furnished(furnish_desk) if "desk" in request.fixturenames else databases.plain()
+
+
+@pytest.fixture
 def desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
-    return build_desk(database, keys, clock)
+    return open_desk(database, keys, clock)
 
 
 @pytest.fixture

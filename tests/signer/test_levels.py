@@ -24,6 +24,8 @@ from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import make_hybrid, make_pdf, qpdf
 from tests.signer.test_signing import actions, records
 
+pytestmark = pytest.mark.one_database  # the signed document is looked at
+
 
 @dataclass(frozen=True)
 class Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -20,7 +21,11 @@ from tests.signer.letters import LEADER, letter, write_pdf
 from tests.signer.pdfs import qpdf
 
 A4 = View((0, 0, 595, 842), 0)
-LETTER = write_pdf([letter(), letter(leader="Lê Thị Khác")])
+
+
+@functools.cache
+def two_letters() -> bytes:
+    return write_pdf([letter(), letter(leader="Lê Thị Khác")])
 
 
 def read(document: bytes, password: str | None = None, *, first: int = 0, last: int = 1, most: int = 9) -> list[PageText]:
@@ -33,22 +38,30 @@ def read(document: bytes, password: str | None = None, *, first: int = 0, last: 
 
 
 def test_pages_come_from_the_last_to_the_first_and_no_more_than_asked_for() -> None:
-    assert [page.number for page in read(LETTER)] == [2, 1]
-    assert [page.number for page in read(LETTER, most=1)] == [2]
-    assert [page.number for page in read(LETTER, first=1, last=0)] == [1, 2]
+    assert [page.number for page in read(two_letters())] == [2, 1]
+    assert [page.number for page in read(two_letters(), most=1)] == [2]
+    assert [page.number for page in read(two_letters(), first=1, last=0)] == [1, 2]
 
 
 def test_an_encrypted_document_is_read_with_its_password(tmp_path: Path) -> None:
-    locked = qpdf(tmp_path, LETTER, "--encrypt", "mở-ra", "chủ", "256", "--")
+    locked = qpdf(tmp_path, two_letters(), "--encrypt", "mở-ra", "chủ", "256", "--")
     assert read(locked) == []
     assert read(locked, "mở-ra")[1].find(LEADER)
 
 
 @pytest.mark.parametrize(
-    "document", [b"", b"no PDF", LETTER[:2000], LETTER.replace(b"/Kids", b"/Kidz"), b"%PDF-1.7\n" + bytes(5000)]
+    "spoil",
+    [
+        lambda _: b"",
+        lambda _: b"no PDF",
+        lambda whole: whole[:2000],
+        lambda whole: whole.replace(b"/Kids", b"/Kidz"),
+        lambda _: b"%PDF-1.7\n" + bytes(5000),
+    ],
+    ids=["nothing", "no PDF", "cut off", "no kids", "zeros"],
 )
-def test_what_pdfium_cannot_read_has_no_text(document: bytes) -> None:
-    assert read(document) == []
+def test_what_pdfium_cannot_read_has_no_text(spoil: Callable[[bytes], bytes]) -> None:
+    assert read(spoil(two_letters())) == []
 
 
 def speak(line: object) -> Callable[..., object]:
@@ -74,7 +87,7 @@ def speak(line: object) -> Callable[..., object]:
 )
 def test_a_reader_that_was_taken_over_can_say_nothing_harmful(line: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_text, "_run", speak(line))
-    assert not any(page.glyphs for page in read(LETTER))
+    assert not any(page.glyphs for page in read(two_letters()))
 
 
 TAKEN_OVER = """

@@ -30,6 +30,8 @@ from tests.signer.pdfs import HELLO, add_empty_field, judge, make_hybrid, make_p
 from tests.software_keys import SoftwareKeys
 from verifier.service import Verifier
 
+pytestmark = pytest.mark.one_database  # the signed document is looked at
+
 B_B = PdfOptions(level="B-B")
 
 

@@ -15,6 +15,8 @@ from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import add_empty_field, judge, make_pdf
 from tests.signer.test_pdf import validate
 
+pytestmark = pytest.mark.one_database  # the signed document is looked at
+
 
 def permission(document: bytes) -> int | None:
     """/P of the certification, as another reader finds it by way of the catalog."""

@@ -15,6 +15,8 @@ from signer.options import PdfOptions
 from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import judge, make_pdf, qpdf, text_of
 
+pytestmark = pytest.mark.one_database  # the signed document is looked at
+
 
 def save(pdf: pikepdf.Pdf, **options: object) -> bytes:
     out = io.BytesIO()

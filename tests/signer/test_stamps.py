@@ -20,6 +20,8 @@ from signer.stamps import default_text
 from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import judge, make_pdf, text_of
 
+pytestmark = pytest.mark.one_database  # the signed document is looked at
+
 VIETNAMESE = "Người ký: Đặng Thị Mỹ\nKhẳng định: ĐỒNG Ý hỗ trợ, ngẫm nghĩ"
 
 

@@ -14,12 +14,15 @@ from core.db import Database
 from signer.options import PdfOptions
 from signer.register import Wanted
 from tests.conftest import Clock
-from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, Desk, build_desk
+from tests.databases import Databases, Furnished
+from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, Desk, furnish_desk, open_desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
 from tests.signer.letters import appendix, initials, letter, scribble, seal, write_pdf
 from tests.software_keys import SoftwareKeys
 from verifier.service import Verifier
 from verifier.verdict import Conclusion, Indication
+
+pytestmark = pytest.mark.one_database  # the signed document is looked at
 
 LEADER = "Nguyễn Thị Ký"
 ISSUED = {"Seal1", "Number1", "Date1", "Qr1"}
@@ -27,9 +30,15 @@ FIELDS = {"Initial1", "Person1", *ISSUED, "Portal1", "Comment1"}
 
 
 @pytest.fixture
+def furnished(request: pytest.FixtureRequest, databases: Databases) -> Furnished:
+    """With the desk in it for a test that sits at it."""
+    return databases.furnished(furnish_desk) if "desk" in request.fixturenames else databases.plain()
+
+
+@pytest.fixture
 def desk(database: Database, keys: SoftwareKeys, clock: Clock) -> Desk:
     """The office, with the pictures its signatures are drawn with."""
-    desk = build_desk(database, keys, clock)
+    desk = open_desk(database, keys, clock)
     gallery = desk.house.gallery()
     gallery.keep_picture(CLERK, "initials", initials(), 12, SYSTEM)
     gallery.keep_picture(OFFICER, "signature", scribble(), 45, SYSTEM)

@@ -24,6 +24,8 @@ from tests.signer.house import CLIENT, SEAL, House, build_house
 from tests.software_keys import SoftwareKeys
 from tests.xml_tools import DOCUMENT, DS, XADES, parent_of, sign, signature_in, take_out, xmlsec1_accepts
 
+pytestmark = pytest.mark.one_database  # the signed document is looked at
+
 JUDGE = Path(__file__).parent / "VerifyXml.java"
 
 

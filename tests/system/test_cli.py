@@ -59,6 +59,7 @@ def test_a_whole_life_without_the_demonstration_data(instance: Service, tmp_path
     assert "exists already" in fail(instance, "add-client", "van-ban", "--role", "client")
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -75,6 +76,7 @@ def test_what_cannot_be_done_is_said_and_fails(instance: Service, arguments: tup
     assert said in fail(instance, *arguments)
 
 
+@pytest.mark.one_database
 def test_check_fails_when_the_token_is_away(instance: Service) -> None:
     assert "ok       hsm" in instance.condau("check")
     conf = instance.home / "softhsm" / "softhsm2.conf"

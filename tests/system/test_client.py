@@ -22,6 +22,8 @@ from tests.signer.pdfs import add_empty_field, judge, make_pdf, qpdf, take_apart
 from tests.system.conftest import run
 from tests.system.wire import RecordingProxy
 
+pytestmark = pytest.mark.one_database  # the client's side
+
 
 @pytest.fixture(scope="module")
 def proxy(service: Service) -> Iterator[RecordingProxy]:

@@ -22,7 +22,7 @@ from tests.system.conftest import Instances
 from tests.tsa.ntp_server import NtpServer
 from tests.tsa.requests import CERT_REQ, query
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_database]  # the clock's verdict
 ACCURACY = 0.2
 INTERVAL, MAX_AGE = 1, 3
 YEAR = 365.25 * 86_400

@@ -75,7 +75,7 @@ def _take_root_away(service: Service) -> Path:
 
 
 def _fails(service: Service, *arguments: str) -> str:
-    with patch("cli.serve", side_effect=AssertionError("it started")):
+    with patch("server.serve", side_effect=AssertionError("it started")):
         return _condau(service, *arguments, code=1)
 
 

@@ -92,9 +92,9 @@ def most_resident(service: Service) -> int:
 
 @pytest.mark.slow
 def test_500_megabytes_are_signed_verified_and_extended_in_bounded_memory(
-    request: pytest.FixtureRequest, new_service: Instances, tmp_path: Path
+    database_kind: str, new_service: Instances, tmp_path: Path
 ) -> None:
-    if request.config.getoption("--database") != "sqlite":
+    if database_kind != "sqlite":
         pytest.skip("the database sees nothing of the document")
     service = new_service.make()
     service.start()

@@ -107,6 +107,7 @@ def test_a_body_cut_off_in_the_middle_leaves_nothing_behind(service: Service) ->
     assert service.request("GET", "/readyz").status == 200
 
 
+@pytest.mark.one_database
 def test_more_than_the_limit_is_refused_while_it_is_being_read(new_service: Instances) -> None:
     service = new_service.make()
     with (service.home / "condau.toml").open("a") as config:
@@ -183,6 +184,7 @@ def test_sigterm_lets_what_was_begun_finish(new_service: Instances) -> None:
     assert "traceback" not in service.log()
 
 
+@pytest.mark.one_database
 def test_sigint_stops_it_as_well(new_service: Instances) -> None:
     service = new_service.make()
     service.start()

@@ -17,6 +17,8 @@ from tests.hsm.socket_hsm import SocketHsm
 from tests.service import Service
 from tests.system.conftest import Instances
 
+pytestmark = pytest.mark.one_database  # it is the HSM that is away
+
 
 @pytest.fixture
 def hsm(new_service: Instances) -> Iterator[tuple[Service, SocketHsm]]:

@@ -53,8 +53,8 @@ def _units() -> str:
 
 @pytest.fixture(scope="module")
 def tsa(new_service: Instances) -> Service:
-    """A service with a unit of each algorithm, its keys in the token."""
-    service = new_service.make()
+    """A service with a unit of each algorithm, its keys in the token, and certificates whose addresses answer."""
+    service = new_service.initialise()
     with (service.home / "condau.toml").open("a") as config:
         config.write(f"\n{_units()}")
     told = service.condau("timestamp-units")

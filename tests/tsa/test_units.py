@@ -24,7 +24,8 @@ from pki.certificates import usable_until
 from pki.place import Place
 from pki.profile import build_subject
 from tests.conftest import Clock
-from tests.pki.house import ADMIN, House, build_house
+from tests.databases import Databases, Furnished
+from tests.pki.house import ADMIN, House, furnish, open_house
 from tests.software_keys import SoftwareKeys
 from tests.tsa.requests import CERT_REQ, query, tlv
 from tests.tsa.test_authority import failure_of, outage, read
@@ -44,9 +45,16 @@ UNITS = (FIRST, RSA, PSS, P384, P521, TURNS)
 
 
 @pytest.fixture
-def house(database: Database, keys: SoftwareKeys, clock: Clock, tmp_path: Path) -> House:
+def furnished(databases: Databases) -> Furnished:
+    """With the house in it."""
+    return databases.furnished(furnish)
+
+
+@pytest.fixture
+def house(database: Database, keys: SoftwareKeys, clock: Clock, furnished: Furnished, tmp_path: Path) -> House:
     """Authorities with the one time-stamping certificate of `condau init`."""
-    return build_house(database, keys, clock, tmp_path)
+    clock.at = furnished.at  # what a test adds ends in the same second
+    return open_house(database, keys, clock, tmp_path)
 
 
 def authority_of(house: House, *units: TsaUnitConfig) -> TimestampAuthority:

@@ -20,6 +20,8 @@ from tests.verifier.test_timestamps import DATA, token
 from verifier.service import Verifier, sniff
 from verifier.verdict import Conclusion, Indication, SubIndication
 
+pytestmark = pytest.mark.one_database  # the verdict on a document
+
 
 @pytest.fixture
 def verifier(database: Database, pki: Pki) -> Verifier:

@@ -11,10 +11,13 @@ from core.db import Database
 from core.errors import Rejected
 from hsm.keys import KeySpec
 from tests.conftest import Clock
-from tests.signer.house import SEAL, House, build_house
+from tests.databases import Databases, Furnished
+from tests.signer.house import SEAL, House, build_house, furnish_with_seal, open_house
 from tests.software_keys import SoftwareKeys
 from tests.xml_tools import DOCUMENT, DS, judge, sign, xmlsec1_accepts, xmlsec1_sign
 from verifier.verdict import Indication, SignatureVerdict, SubIndication
+
+pytestmark = pytest.mark.one_database  # the verdict on a document
 
 C14N = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
 C14N11 = "http://www.w3.org/2006/12/xml-c14n11"
@@ -26,9 +29,15 @@ RSA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
 
 
 @pytest.fixture
+def furnished(request: pytest.FixtureRequest, databases: Databases) -> Furnished:
+    """With a house in it for a test that begins in one."""
+    return databases.furnished(furnish_with_seal) if "house" in request.fixturenames else databases.plain()
+
+
+@pytest.fixture
 def house(database: Database, keys: SoftwareKeys, clock: Clock) -> House:
     """A house with an officer and a seal, P-256."""
-    return build_house(database, keys, clock, seal=True)
+    return open_house(database, keys, clock)
 
 
 def reference(uri: str, *transforms: str, digest: str = SHA256) -> str:

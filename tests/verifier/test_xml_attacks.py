@@ -22,12 +22,15 @@ from core.errors import Rejected
 from core.xmldsig import raw_ecdsa
 from hsm.keys import KeySpec
 from tests.conftest import Clock
-from tests.signer.house import SEAL, House, build_house
+from tests.databases import Databases, Furnished
+from tests.signer.house import SEAL, House, build_house, furnish_with_seal, open_house
 from tests.software_keys import SoftwareKeys
 from tests.xml_tools import DOCUMENT, DS, INNER, SIMPLE, XADES, context_of, judge, sign, sole, take_out
 from verifier.context import Context
 from verifier.verdict import Indication, SubIndication
 from verifier.xml import verify_xml
+
+pytestmark = pytest.mark.one_database  # the verdict on a document
 
 SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 ECDSA256 = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"
@@ -36,9 +39,15 @@ EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
 
 
 @pytest.fixture
+def furnished(request: pytest.FixtureRequest, databases: Databases) -> Furnished:
+    """With a house in it for a test that begins in one."""
+    return databases.furnished(furnish_with_seal) if "house" in request.fixturenames else databases.plain()
+
+
+@pytest.fixture
 def house(database: Database, keys: SoftwareKeys, clock: Clock) -> House:
     """A house with an officer and a seal, P-256."""
-    return build_house(database, keys, clock, seal=True)
+    return open_house(database, keys, clock)
 
 
 # Smaller lies: one replacement each in the octets of a signed document, and what must come of it.

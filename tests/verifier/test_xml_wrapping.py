@@ -15,16 +15,25 @@ from lxml import etree
 from core.db import Database
 from core.xml import Element
 from tests.conftest import Clock
-from tests.signer.house import House, build_house
+from tests.databases import Databases, Furnished
+from tests.signer.house import House, furnish, open_house
 from tests.software_keys import SoftwareKeys
 from tests.xml_tools import DS, INNER, SIMPLE, judge, sign, signature_in, sole, take_out, xmlsec1_accepts
 from verifier.verdict import Indication, SubIndication
+
+pytestmark = pytest.mark.one_database  # the verdict on a document
+
+
+@pytest.fixture
+def furnished(request: pytest.FixtureRequest, databases: Databases) -> Furnished:
+    """With a house in it for a test that begins in one."""
+    return databases.furnished(furnish) if "house" in request.fixturenames else databases.plain()
 
 
 @pytest.fixture
 def house(database: Database, keys: SoftwareKeys, clock: Clock) -> House:
     """A house with an officer, P-256."""
-    return build_house(database, keys, clock)
+    return open_house(database, keys, clock)
 
 
 # What an attacker has: the signature, the signed element without it, and an evil twin of that element.

@@ -19,6 +19,8 @@ from web.access import ApiKeys, Shell
 from web.body import IN_MEMORY, Spool, drain, send_content
 from web.operation import PUBLIC, Document, operation
 
+pytestmark = pytest.mark.one_database  # requests and answers are looked at
+
 LIMIT = 5 * IN_MEMORY
 LARGE = os.urandom(1000) * (4 * IN_MEMORY // 1000)
 

@@ -21,6 +21,8 @@ from web.access import ApiKeys, Shell
 from web.openapi import build_openapi, endpoints_of
 from web.operation import PUBLIC, Document, operation, send_json
 
+pytestmark = pytest.mark.one_database  # requests and answers are looked at
+
 LIMIT = 1000
 
 
