@@ -89,6 +89,7 @@ class _Verification:
         self._reader = reader
         self._document = digests.content
         self._digests = digests
+        digests.excuse = reader.allowance.excuse
         self._found = found
         self._context = context
         self._steps: dict[int, Step | Malformed] = {}
