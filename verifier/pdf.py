@@ -284,7 +284,8 @@ class _Verification:
             try:
                 self._steps[number] = judge_step(self._reader, number, self._permission)
             except Malformed as problem:
-                self._steps[number] = problem
+                problem.__cause__ = problem.__context__ = None  # they hold what was being read
+                self._steps[number] = problem.with_traceback(None)
         return self._steps[number]
 
     def _certification(self) -> MDPPerm | None:
