@@ -60,6 +60,10 @@ class Allowance:
     def __init__(self, seconds: float = SECONDS) -> None:
         self._end = time.thread_time() + seconds
 
+    def excuse(self, seconds: float) -> None:
+        """Time that went into something else, which has bounds of its own."""
+        self._end += seconds
+
     def check(self) -> None:
         """Raises Malformed when it is used up."""
         if time.thread_time() > self._end:

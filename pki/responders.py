@@ -15,6 +15,7 @@ from core.db import Database
 from core.errors import CondauError
 from hsm.keys import KeySpec
 from pki.ca import CertificateAuthority
+from pki.certificates import authority_certificate
 from pki.models import Authority, Certificate, CertificateState
 
 _log = logging.getLogger("condau.pki")
@@ -36,12 +37,17 @@ class Responders:
         return sum(self._renew(name, subject) for name, subject in self._names().items())
 
     def _names(self) -> dict[str, x509.Name]:
-        """The newest responder's name for each authority that has one and is not revoked itself."""
+        """The newest responder's name for each authority that has one, lives and is not revoked itself."""
         issued = (Certificate.profile == _PROFILE, Certificate.state == CertificateState.ISSUED, Certificate.key_label.is_not(None))
-        query = sa.select(Authority.name, Certificate.der).join(Certificate, Certificate.authority_id == Authority.id)
+        query = sa.select(Authority, Certificate.der).join(Certificate, Certificate.authority_id == Authority.id)
         with self._database.read() as db:
             rows = db.execute(query.where(*issued).order_by(Certificate.id)).all()
-        return {name: x509.load_der_x509_certificate(der).subject for name, der in rows if der is not None}
+        newest = {authority.name: (authority, der) for authority, der in rows if der is not None}
+        return {
+            name: x509.load_der_x509_certificate(der).subject
+            for name, (authority, der) in newest.items()
+            if authority_certificate(authority).not_valid_after_utc > self._now()
+        }
 
     def _renew(self, name: str, subject: x509.Name) -> bool:
         if self._ca.has_lasting_service(_PROFILE, name) or not self._take(name):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Self
 
 from core.content import Content
@@ -28,6 +29,8 @@ class Digests:
 
     def __init__(self, content: Content) -> None:
         self.content = content
+        self.excuse: Callable[[float], None] = lambda _: None
+        """Is told of the processor time each reading took."""
         self._left = max(_ALWAYS, _READ_AGAIN * content.size)
         self._known: dict[tuple[str, tuple[tuple[int, int], ...]], bytes] = {}
         self._prefixes: dict[str, tuple[list[int], list[Any]]] = {}
@@ -63,8 +66,10 @@ class Digests:
         self._left -= end - start
         if self._left < 0:
             raise Malformed("document", "its signatures are over too much of it to be looked at")
+        began = time.thread_time()
         for chunk in self.content.chunks(start, end):
             running.update(chunk)
+        self.excuse(time.thread_time() - began)
 
 
 class Octets:

@@ -89,6 +89,7 @@ class _Verification:
         self._reader = reader
         self._document = digests.content
         self._digests = digests
+        digests.excuse = reader.allowance.excuse
         self._found = found
         self._context = context
         self._steps: dict[int, Step | Malformed] = {}
@@ -283,7 +284,8 @@ class _Verification:
             try:
                 self._steps[number] = judge_step(self._reader, number, self._permission)
             except Malformed as problem:
-                self._steps[number] = problem
+                problem.__cause__ = problem.__context__ = None  # they hold what was being read
+                self._steps[number] = problem.with_traceback(None)
         return self._steps[number]
 
     def _certification(self) -> MDPPerm | None:

@@ -28,6 +28,7 @@ _NUMBER: Final = rb"\s++(\d{1,10}+)"
 _BYTE_RANGE: Final = re.compile(rb"/ByteRange\s*+\[\s*+(\d{1,10}+)" + 3 * _NUMBER + rb"\s*+\]")
 """Possessive throughout: what does not match is given up at once, so a hostile file costs no more than its length."""
 _MOST_LITERALS: Final = 10_000
+_MOST_KEYS: Final = 1_000_000
 _HEX_STRING: Final = re.compile(rb"<[0-9A-Fa-f\0\t\n\f\r ]*>")
 _END: Final = re.compile(rb"startxref\s+(\d{1,10})\s+%%EOF\s*\Z")
 _OBJECT: Final = re.compile(rb"\d\s+\d+\s+obj\b")
@@ -180,10 +181,14 @@ def _orphans(document: Content) -> Iterator[FoundSignature]:
 
 def _byte_ranges(document: Content) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Where each ByteRange literal of four numbers begins, and the numbers."""
+    looked_at = 0
     for at in range(0, document.size, _PIECE):
         piece = document.read(at, at + _PIECE + _LONGEST_LITERAL)
         found = piece.find(_KEY)
         while 0 <= found < _PIECE:
+            looked_at += 1
+            if looked_at > _MOST_KEYS:
+                raise Malformed("document", "it says ByteRange more often than any document does")
             match = _BYTE_RANGE.match(piece, found)
             if match is not None:
                 yield at + found, tuple(int(group) for group in match.groups())

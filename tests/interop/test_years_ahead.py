@@ -24,7 +24,8 @@ from tests.interop.dss import Away, Dss
 from tests.service import CONDAU, ROOT
 from tests.system.conftest import run
 
-YEAR: Final = 365.25 * 86_400
+HOUR: Final = 3600
+YEAR: Final = 365.25 * 24 * HOUR
 SIGNED: Final = ("TOTAL_PASSED", "PAdES-BASELINE-LTA")
 ISSUING_CEREMONY: Final = """\
 kind = "issuing-ca"
@@ -71,7 +72,6 @@ class House:
         """To so many years from now."""
         self.years = years
         self.service.time.set(years * YEAR)
-        time.sleep(1.1)  # the judge's process looks into the file once in a second, or Java would take minutes
 
     def command(self, *arguments: str) -> str:
         """Run a command of the operator; what it printed."""
@@ -103,13 +103,13 @@ class House:
     def told(self, document: Path) -> dict[str, Any]:
         """What our verifier says, in the service's process."""
         report: dict[str, Any] = json.loads(self.service.request("POST", "/v1/verifications", document.read_bytes()).body)
-        assert abs(self.off(datetime.fromisoformat(report["verified_at"]))) < 60
+        assert abs(self.off(datetime.fromisoformat(report["verified_at"]))) < HOUR
         return report
 
     def judged(self, document: Path, name: str) -> tuple[str, str]:
         """What EU DSS says, by the clock of its own process."""
         (said,) = self.judge.judge(document, *self.anchors, keep=f"faketime-{self.years:g}-years-{name}")
-        assert abs(self.off(said.validated_at)) < 60, "it was not under libfaketime"
+        assert abs(self.off(said.validated_at)) < HOUR, "it was not under libfaketime"
         return said.short
 
     def off(self, moment: datetime) -> float:
@@ -119,22 +119,21 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    if shutil.which("java") is None:
-        pytest.skip("java is not installed")
     for name in ("home", "time", "work"):
         (tmp_path / name).mkdir()
     own_time = FakedTime(tmp_path / "time")
     service = FakedService(tmp_path / "home", own_time)
     service.condau("init", "--development")
-    service.start()
     try:
-        judge = Dss({**own_time.environment, "FAKETIME_NO_CACHE": "0", "FAKETIME_CACHE_DURATION": "1"})
+        service.start()
+        # without the fix that libfaketime has for other programs, Java's threads wait instead of spinning
+        with Dss({**own_time.environment, "FAKETIME_FORCE_MONOTONIC_FIX": "0"}) as judge:
+            yield House(service, judge, tmp_path / "work")
+        assert service.stop() == 0
     except Away as away:
-        service.end()
         pytest.skip(str(away))
-    with judge:
-        yield House(service, judge, tmp_path / "work")
-    assert service.stop() == 0
+    finally:
+        service.end()
 
 
 def sign(house: House, level: str) -> bytes:

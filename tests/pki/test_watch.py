@@ -113,7 +113,9 @@ def test_a_nonce_and_time_make_a_new_answer_and_unknown_is_never_kept(house: Hou
     assert load_der_ocsp_response(other.respond(ocsp_request(issued), ANYBODY)).certificate_status is OCSPCertStatus.GOOD
 
 
-def test_a_responder_gets_a_successor_once_and_a_failure_is_tried_again(house: House, clock: Clock) -> None:
+def test_a_responder_gets_a_successor_once_and_a_failure_is_tried_again(
+    house: House, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     def responders(keys: Any = None) -> Responders:
         ca = (house if keys is None else house.with_keys(keys)).ca
         return Responders(database=house.database, ca=ca, now=clock)
@@ -127,6 +129,10 @@ def test_a_responder_gets_a_successor_once_and_a_failure_is_tried_again(house: H
     assert responders().renew() == 1
     assert responders().renew() == 0
     assert house.status(house.issue()).responder_key_hash != before
+    clock.move(days=10 * 366)
+    caplog.clear()
+    assert responders().renew() == 1, "the root's; the issuing authority has expired, and nobody is told of that every ten minutes"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,10 @@ def test_a_revision_of_millions_of_objects_is_not_unpacked(signed: bytes, contex
     assert [[finding.code for finding in one.changes] for one in found.signatures] == [["CHANGES_UNKNOWN"]]
 
 
+def test_a_file_that_says_byte_range_without_end_is_given_up(signed: bytes, context: Context) -> None:
+    assert judge(signed + b"/ByteRange" * 1_100_000 + b"\nstartxref\n9\n%%EOF\n", context) is None
+
+
 def test_the_analysis_ends_when_the_time_for_a_document_is_used_up(
     signed: bytes, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:

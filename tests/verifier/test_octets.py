@@ -41,6 +41,15 @@ def test_fifty_signatures_read_what_they_share_once() -> None:
     assert Counted.taken < 2 * len(DATA)
 
 
+def test_the_time_a_reading_takes_is_told() -> None:
+    told: list[float] = []
+    digests = Digests(Content.of(DATA))
+    digests.excuse = told.append
+    digests.digest("sha256", ((0, 10), (20, 30)))
+    assert len(told) == 2
+    assert min(told) >= 0
+
+
 def test_holes_at_the_beginning_of_a_document_do_not_keep_us_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(octets, "_ALWAYS", 0)
     digests = Digests(Content.of(DATA))

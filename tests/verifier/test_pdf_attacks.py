@@ -358,6 +358,16 @@ def test_many_signature_dictionaries_cost_a_bounded_time(context: Context) -> No
         verify_pdf(b"%PDF-1.7\n" + crowd + b"<" + b"0" * 1_000_000 + b">", context)
 
 
+@pytest.mark.parametrize("at", [0, 17, 4096])
+def test_a_signature_out_of_reach_is_found_wherever_it_stands(
+    signed: bytes, context: Context, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Also across the pieces in which a large file is searched."""
+    monkeypatch.setattr("verifier.pdf_structure._PIECE", signed.index(b"/ByteRange") - at)
+    (verdict,) = verify_pdf(update(signed, drop_form), context).signatures
+    assert verdict.name.startswith("(offset")
+
+
 def test_paths_that_double_at_every_object_cost_a_bounded_time(pki: Pki, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty objects with 2^50 ways through them, in a file somebody signed and changed: the analysis gives up and says so."""
 

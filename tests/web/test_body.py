@@ -32,12 +32,20 @@ class Echo:
         roles=PUBLIC,
         summary="Echo",
         tag="t",
-        body=Document("application/pdf", parts=("image",), spooled=True),
+        body=Document("application/pdf", parts=("image",), large=("data",), spooled=True),
         returns="application/pdf",
     )
     def on_post(
-        self, req: falcon.Request, resp: falcon.Response, *, actor: Actor, document: Content, parts: dict[str, bytes]
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        *,
+        actor: Actor,
+        document: Content,
+        parts: dict[str, bytes],
+        contents: dict[str, Content],
     ) -> None:
+        resp.set_header("X-Contents", str({name: content.size for name, content in contents.items()}))
         resp.set_header("X-Digest", req.context.body_digest.hex())
         resp.set_header("X-Parts", f"{actor.name} {sorted(parts.items())}")
         send_content(req, resp, document, "application/pdf")
@@ -77,6 +85,14 @@ def test_a_document_of_any_size_comes_through(client: testing.TestClient, folder
     assert "('image', b'PNG')" in answer.headers["x-parts"]
     assert folder.exists() == (len(document) > IN_MEMORY)
     assert not folder.exists() or list(folder.iterdir()) == []  # the files have no names
+
+
+def test_a_part_beside_the_document_may_be_large_as_well(client: testing.TestClient, folder: Path) -> None:
+    answer = post(client, *form(document=b"%PDF", data=LARGE))
+    assert (answer.status_code, answer.headers["x-contents"]) == (200, str({"data": len(LARGE)}))
+    assert list(folder.iterdir()) == []
+    assert post(client, *form(document=LARGE, data=LARGE + LARGE)).status_code == 413
+    assert post(client, *form(document=b"%PDF", data=b"1", other=b"2")).status_code == 422
 
 
 def test_more_than_the_limit_is_refused(client: testing.TestClient) -> None:
