@@ -24,7 +24,8 @@ from signer.models import Signature, VerificationPage
 from signer.options import PdfOptions
 from signer.verification_pages import CODE_BITS, PublishedSignature, draft_page, find_page, format_code, parse_code
 from tests.conftest import Clock
-from tests.signer.house import CLIENT, SEAL, House, build_house, sign_pdf
+from tests.databases import Databases, Furnished
+from tests.signer.house import CLIENT, SEAL, House, furnish_with_seal, open_house, sign_pdf
 from tests.signer.letters import appendix, write_pdf
 from tests.software_keys import SoftwareKeys
 
@@ -32,8 +33,13 @@ OPTIONS = PdfOptions(profile="incoming", signer=SEAL, number="321", rectangle="2
 
 
 @pytest.fixture
+def furnished(databases: Databases) -> Furnished:
+    return databases.furnished(furnish_with_seal)
+
+
+@pytest.fixture
 def house(database: Database, keys: SoftwareKeys, clock: Clock) -> House:
-    return build_house(database, keys, clock, seal=True)
+    return open_house(database, keys, clock)
 
 
 def published(house: House) -> tuple[PublishedSignature, bytes]:
