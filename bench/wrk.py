@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+_SETTLE: Final = 1.0
+"""Seconds before each run: a worker that still starts, or still counts the connections of the run before, gets no share of this
+one's, and they stay where they are to its end."""
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -26,6 +31,7 @@ def measure(
     url: str, *, seconds: int, connections: int = 16, body: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> Rate:
     """GET ``url`` (or POST ``body`` to it) from ``connections`` connections for ``seconds``."""
+    time.sleep(_SETTLE)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "request.lua"
         lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in (headers or {}).items()]
