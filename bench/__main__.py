@@ -36,7 +36,7 @@ from pki.http_ocsp import OCSP_REQUEST
 from tests.service import Service
 
 STEPS = ("timestamps", "pdf", "certificates", "statuses")
-CONNECTIONS = (16, 64)
+CONNECTIONS = (16, 64, 128)
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from web.express import LONGEST, ExpressHandler, ExpressRequest, HeadReader
 
 LINGER: Final = 2.0
 """Seconds a stopping worker keeps connections for a request that is under way (as gunicorn does)."""
-BATCH: Final = 32
+BATCH: Final = 64
 """Requests answered together at most."""
 _LOOK_ROUND: Final = 1.0
 _log = logging.getLogger("condau.express")
