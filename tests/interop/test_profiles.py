@@ -11,9 +11,9 @@ from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, Desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
 from tests.signer.letters import letter, write_pdf
 from tests.signer.test_fields import with_field
-from tests.signer.test_whole_life import LEADER, desk, live, sign
+from tests.signer.test_whole_life import LEADER, desk, furnished, live, sign
 
-__all__ = ["desk"]  # the fixture
+__all__ = ["desk", "furnished"]  # the fixtures
 PASSED_LTA = ("TOTAL_PASSED", "PAdES-BASELINE-LTA")
 
 
