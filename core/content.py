@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from bisect import bisect_right
@@ -88,6 +89,13 @@ class Content:
             yield self._parts[number].read(start - begins, stop - begins)
             start = stop
             number += start == self._ends[number]
+
+    def sha256(self, end: int | None = None) -> str:
+        """The SHA-256 of the bytes up to ``end`` (by default all), in lower-case hex; read in pieces."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks(0, end):
+            digest.update(chunk)
+        return digest.hexdigest()
 
     def stream(self) -> BinaryIO:
         """A new reader over it, seekable, at its beginning."""

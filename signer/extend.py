@@ -19,7 +19,7 @@ from pki.material import Material, ValidationMaterial
 from signer.archive import check_document_timestamp
 from signer.carried import Carried, Token, read_carried
 from signer.dss import Held, read_held
-from signer.levels import Levels, Reached, Stamper, require, sha256
+from signer.levels import Levels, Reached, Stamper, require
 from signer.pdf_check import read_byte_ranges
 from signer.pdf_update import Update, open_update, reading
 from signer.plan import ArchivePlan, newest_timestamp
@@ -167,7 +167,7 @@ class Extender:
         self, document: Content, extended: Content, until: datetime | None, actor: Actor, *, asked: ExtensionLevel, reached: Reached
     ) -> None:
         """What became of the document, and when it needs its next timestamp, in one transaction."""
-        before, after = sha256(document), sha256(extended)
+        before, after = document.sha256(), extended.sha256()
         lower = {"asked": asked, "why": reached.why} if reached.level != asked else {}
         facts = {"level": reached.level, "result": after, **lower}
         with self._database.write() as db:

@@ -5,7 +5,6 @@ One revision holds both. What can be known to be away is found out before a key 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +129,7 @@ class Levels:
         check_signature(prepared, signed, stamped, ranges)
         if until is not None:
             check_document_timestamp(whole, stamped, ranges)
-            self._plan.note(sha256(whole), until, actor)
+            self._plan.note(whole.sha256(), until, actor)
         return whole, fallen
 
     def _complete(
@@ -212,14 +211,6 @@ def require(material: Material) -> None:
         raise Conflict(f"no trusted authority is above {material.untrusted[0]}: install its anchor (POST /v1/trust-anchors)")
     if material.missing:
         raise Unavailable("material", material.missing[0])
-
-
-def sha256(document: Content) -> str:
-    """SHA-256 of a document in lower-case hex."""
-    digest = hashlib.sha256()
-    for chunk in document.chunks():
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 class _Stamping:

@@ -24,6 +24,7 @@ from signer.gates import Gates, Request
 from signer.levels import Levels, Reached, is_at_least
 from signer.options import PadesLevel, PdfOptions
 from signer.signing import Intent, RecordedKeys
+from signer.verification_pages import PageDraft
 from signer.xml_options import XmlOptions
 
 TimestampSource = Callable[[bytes, Actor], bytes]
@@ -79,7 +80,7 @@ class Signer:
             profile=options.profile,
             identity=identity,
             actor=actor,
-            digest=_sha256(document),
+            digest=document.sha256(),
             document=document,
             password=options.password,
             number=options.number,
@@ -89,8 +90,8 @@ class Signer:
         )
         intent = Intent(identity, actor, "pdf", options.level, request.digest, self._gates.check(request))
         try:
-            signed = self._make_pdf(document, options, intent, image, lowered)
-            self._keys.hand_out(intent)
+            signed, page = self._make_pdf(document, options, intent, image, lowered)
+            self._keys.hand_out(signed, intent, page)
         except CondauError:
             self._keys.not_delivered(intent.permit)
             raise
@@ -103,7 +104,8 @@ class Signer:
         intent: Intent,
         image: bytes | None,
         lowered: Callable[[Reached], None] | None,
-    ) -> Content:
+    ) -> tuple[Content, PageDraft | None]:
+        """The signed document, and the page that a QR code on it leads to."""
         identity, actor = intent.identity, intent.actor
         reached = self._levels.check(identity, options.level, actor)
         if reached is not None:
@@ -137,9 +139,7 @@ class Signer:
                 self._keys.note_lower(signed.value, intent, reached=reached.level, why=reached.why)
                 if lowered is not None:
                     lowered(reached)
-            if page is not None:
-                self._keys.publish(page, intent, sha256=_sha256(finished), size=finished.size)
-            return finished
+            return finished, page
 
     def _finish(
         self, prepared: pdf.Prepared, signed: pdf.Signed, level: PadesLevel, actor: Actor
@@ -171,10 +171,3 @@ class Signer:
 
     def _identity(self, signer: str | None, actor: Actor) -> Identity:
         return self._identities.find(client=actor.name, signer=signer, at=self._now())
-
-
-def _sha256(document: Content) -> str:
-    digest = hashlib.sha256()
-    for chunk in document.chunks():
-        digest.update(chunk)
-    return digest.hexdigest()

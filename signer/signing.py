@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from audit.log import SYSTEM, Actor, append
 from core.clock import Now
+from core.content import Content
 from core.db import Database
 from core.errors import CondauError, NotFound, Unavailable
 from core.signatures import fitting_hash, sign, verify
@@ -81,24 +82,24 @@ class RecordedKeys:
             record = db.execute(mine.values(reached=reached, why_lower=why).returning(Signature.id)).scalar_one()
             self._audit(db, intent.actor, "signature.lower", intent.identity.serial, id=record, reached=reached, why=why)
 
-    def publish(self, page: PageDraft, intent: Intent, *, sha256: str, size: int) -> None:
-        """Let the page be found that the signed file leads to; ``sha256`` (lower-case hex) and ``size`` (bytes) are that file's."""
-        with self._database.write() as db:
-            record = publish_page(db, page, sha256=sha256, size=size)
-            self._audit(db, intent.actor, "signature.publish", intent.identity.serial, id=record, page=page.code, sha256=sha256)
-
-    def hand_out(self, intent: Intent) -> None:
-        """Write down that the document is complete and leaves: only from now on is its number used.
+    def hand_out(self, document: Content, intent: Intent, page: PageDraft | None) -> None:
+        """Write down that ``document`` is complete and leaves: from now on its number is used, and the page that a QR code on it
+        leads to is found; both in one transaction, or neither.
 
         Raises Conflict when the number was given back meanwhile, and then the document must not leave.
         """
-        if intent.permit.claim is None:
+        if intent.permit.claim is None and page is None:
             return
+        sha256 = document.sha256() if page is not None else ""  # not while others wait to write
         with self._database.write() as db:
             row = conclude(db, intent.permit)
             if row is not None:
                 facts = {"series": row.series, "signature": intent.permit.signature_id}
                 append(db, at=self._now(), actor=intent.actor, action="number.use", subject=subject_of(db, row), **facts)
+            if page is not None:
+                record = publish_page(db, page, sha256=sha256, size=document.size)
+                what = {"id": record, "page": page.code, "sha256": sha256}
+                self._audit(db, intent.actor, "signature.publish", intent.identity.serial, **what)
 
     def not_delivered(self, permit: Permit) -> None:
         """Give back the number of a signature that was made and whose document did not come out."""

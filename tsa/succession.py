@@ -109,14 +109,16 @@ class Succession:
 
     def _claim(self, unit: TsaUnitConfig, slot: int, predecessor: Identity | None, actor: Actor) -> TimestampUnitKey | None:
         """Write the next key of a slot down, or take over one that was given up; None when another process has it."""
-        at = self._now()
         keys = sa.select(TimestampUnitKey).where(TimestampUnitKey.unit == unit.name, TimestampUnitKey.slot == slot)
         try:
             with self._database.write() as db:
                 last = db.scalar(keys.order_by(TimestampUnitKey.generation.desc()).limit(1).with_for_update())
+                # Asked in this order, and the moment taken after it: another process may finish its certificate in between.
+                certified = last is None or _certified(db, last.key_label)
+                at = self._now()
                 if _serial(self._units.identities(db, unit, at).get(slot)) != _serial(predecessor):
                     return None  # it was made since ``predecessor`` was looked up
-                if last is not None and not _certified(db, last.key_label):
+                if last is not None and not certified:
                     if last.claimed_at > at - PATIENCE:
                         return None
                     last.claimed_at = at

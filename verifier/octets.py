@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -106,7 +105,4 @@ def sha256(digests: Digests) -> str:
     try:
         return digests.digest("sha256", ((0, content.size),)).hex()
     except Malformed:  # used up by signatures that mean no good; this one everybody gets
-        running = hashlib.sha256()
-        for chunk in content.chunks():
-            running.update(chunk)
-        return running.hexdigest()
+        return content.sha256()

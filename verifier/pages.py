@@ -5,7 +5,6 @@ Nothing of it needs a script, and nothing of it comes from elsewhere (docs/adr/0
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -195,7 +194,7 @@ def _compare(signature: SignatureOnPaper, document: Content, report: Report, wor
             "This is, byte for byte, the signed file that the code on the document leads to.",
         )
         return Row(words("Khớp với mã trên văn bản", "It is the document of this code"), text, mark="good")
-    if document.size > signature.size and _digest(document, signature.size) == signature.sha256:
+    if document.size > signature.size and document.sha256(signature.size) == signature.sha256:
         text = words(
             "Phần đầu của tệp đúng từng byte là tệp đã ký; sau đó có phần ghi thêm (như chữ ký khác), được xem xét dưới đây.",
             "It begins with the signed file, byte for byte; what was added behind it (such as further signatures) is judged below.",
@@ -212,10 +211,3 @@ def _compare(signature: SignatureOnPaper, document: Content, report: Report, wor
         "it, if any, are judged below by themselves and have nothing to do with the code.",
     )
     return Row(words("KHÔNG khớp với mã trên văn bản", "It is NOT the document of this code"), text, mark="bad")
-
-
-def _digest(document: Content, end: int) -> str:
-    digest = hashlib.sha256()
-    for chunk in document.chunks(0, end):
-        digest.update(chunk)
-    return digest.hexdigest()

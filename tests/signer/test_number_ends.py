@@ -13,7 +13,9 @@ from core.content import Content
 from core.db import Database
 from core.errors import Conflict, Refused, Unavailable
 from signer import pdf
+from signer.models import VerificationPage
 from signer.register import HELD_FOR
+from signer.verification_pages import find_page
 from tests.conftest import Clock
 from tests.signer.gate_house import ADMIN, AGENCY, CLERK, Desk, build_desk
 from tests.signer.house import CLIENT, SEAL
@@ -50,6 +52,13 @@ def state(desk: Desk, number: str) -> str:
 def told(desk: Desk, action: str) -> list[dict[str, Any]]:
     with desk.database.read() as db:
         return [entry.detail for entry in db.scalars(sa.select(AuditEntry).where(AuditEntry.action == action))]
+
+
+def pages(desk: Desk) -> list[bool]:
+    """In the order they were opened, whether each can be found."""
+    with desk.database.read() as db:
+        codes = db.scalars(sa.select(VerificationPage.code).order_by(VerificationPage.id)).all()
+        return [find_page(db, code, desk.clock()) is not None for code in codes]
 
 
 def test_a_number_is_used_when_its_document_is_complete_and_not_before(desk: Desk) -> None:
@@ -114,6 +123,34 @@ def test_a_document_whose_number_was_given_back_meanwhile_does_not_come_out(desk
     with pytest.raises(Conflict, match="given back"):
         desk.sign(desk.approved(), number=number, activation=desk.token(), **ISSUE)
     assert state(desk, number) == "held"
+
+
+def test_the_page_of_a_document_that_did_not_come_out_is_not_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    number, document, finish = desk.number(), desk.approved(), pdf.finish
+
+    def slow(*given: Any) -> Content:
+        desk.register.let_go(AGENCY, number, desk.clock().year, ADMIN, reason="nhầm")
+        return finish(*given)
+
+    monkeypatch.setattr(pdf, "finish", slow)
+    with pytest.raises(Conflict, match="given back"):
+        desk.sign(document, number=number, activation=desk.token(), qr=True, **ISSUE)
+    assert pages(desk) == [False]
+
+
+def test_number_and_page_count_together_or_not_at_all(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = desk.number()
+
+    def away(*_: object, **__: object) -> int:
+        raise Unavailable("database", "it went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("signer.signing.publish_page", away)
+        with pytest.raises(Unavailable):
+            desk.sign(desk.approved(), number=number, activation=desk.token(), qr=True, **ISSUE)
+    assert (state(desk, number), told(desk, "number.use"), pages(desk)) == ("held", [], [False])
+    desk.sign(desk.approved(), number=number, activation=desk.token(), qr=True, **ISSUE)
+    assert (state(desk, number), len(told(desk, "number.use")), pages(desk)) == ("used", 1, [False, True])
 
 
 def test_a_used_number_is_never_given_back_and_a_void_one_is_nobodys(desk: Desk) -> None:

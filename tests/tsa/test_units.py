@@ -10,16 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+import tsa.succession
 from audit.log import AuditEntry
 from core.db import Database
 from core.errors import NotFound, Rejected, Unavailable
 from core.settings import TsaConfig, TsaUnitConfig
 from hsm.keys import KeySpec
+from pki.ca import CertificateAuthority
 from pki.certificates import usable_until
 from pki.place import Place
 from pki.profile import build_subject
@@ -33,7 +36,7 @@ from tests.tsa.unit import ACTOR
 from tsa.authority import TimestampAuthority
 from tsa.models import Timestamp
 from tsa.succession import AHEAD, PATIENCE, Succession
-from tsa.units import IDENTITY_AGE
+from tsa.units import IDENTITY_AGE, TimestampUnits
 
 FIRST = TsaUnitConfig(name="first", policy="1.2.3.1")
 RSA = TsaUnitConfig(name="rsa", policy="1.2.3.2", key="rsa-2048")
@@ -197,6 +200,43 @@ def test_of_many_at_once_one_makes_the_successor(house: House) -> None:
     with ThreadPoolExecutor(6) as pool:
         made = list(pool.map(lambda worker: worker.refresh(), workers))
     assert sum(made) == 1
+
+
+def test_a_successor_that_another_worker_finishes_meanwhile_is_seen(
+    house: House, database_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its certificate comes between the two questions that this one asks the database before it makes a key of its own."""
+    if database_kind != "postgresql":
+        pytest.skip("in SQLite nobody writes between two reads of a transaction that writes")
+    authority, succession = prepared(house, RSA)
+    house.clock.at = usable_until(authority.units.key(RSA, house.clock()).identity.certificate) - timedelta(days=1)
+    claimed, go_on, done = Event(), Event(), Event()
+    asked = Counter[str]()
+
+    def issue_when_told(*given: Any, **named: Any) -> Any:
+        claimed.set()
+        assert go_on.wait(30)
+        return issue(*given, **named)
+
+    def let_the_other_finish(answer: Any) -> Any:
+        if current_thread() is main_thread():
+            asked["database"] += 1
+            if asked["database"] == 2:  # the first is for what is held now
+                go_on.set()
+                assert done.wait(30)
+        return answer
+
+    issue, identities, certified = CertificateAuthority.issue_service, TimestampUnits.identities, tsa.succession._certified
+    monkeypatch.setattr(CertificateAuthority, "issue_service", issue_when_told)
+    monkeypatch.setattr(TimestampUnits, "identities", lambda *given: let_the_other_finish(identities(*given)))
+    monkeypatch.setattr("tsa.succession._certified", lambda *given: let_the_other_finish(certified(*given)))
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(succession_of(house, authority).refresh)
+        other.add_done_callback(lambda _: done.set())
+        assert claimed.wait(30)
+        mine = succession.refresh()
+        go_on.set()
+        assert (other.result(), mine) == (1, 0)
 
 
 def test_what_a_crash_cut_off_is_gone_on_with_under_the_same_label(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
