@@ -58,8 +58,8 @@ def carry_out(services: Services, options: argparse.Namespace, act: Callable[[Ac
         return int(found.status or 0), (found.body or b"").decode()
     try:
         code, text = act(dataclasses.replace(operator(), origin=found.origin))
-    except CondauError:
-        services.answers.give_up(found)
+    except CondauError as error:
+        services.answers.give_up(found, error)
         raise
     services.answers.keep(found, str(code), text.encode())
     return code, text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import time
 import uuid
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.clock import Now
 from core.db import Database
-from core.errors import Conflict, Rejected, Unavailable
+from core.errors import CondauError, Conflict, Rejected, Unavailable
 from web.models import StoredAnswer
 
 HEADER: Final = "Idempotency-Key"
@@ -38,7 +39,7 @@ class Attempt:
 
     @property
     def origin(self) -> str:
-        """The same for every attempt of this request (see :class:`audit.log.Actor`)."""
+        """The same for every attempt of this request, and never another's (see :class:`audit.log.Actor`)."""
         return f"key/{self.record}"
 
 
@@ -94,10 +95,16 @@ class StoredAnswers:
         with self._database.write() as db:
             db.execute(sa.update(StoredAnswer).where(*_own(attempt)).values(**values))
 
-    def give_up(self, attempt: Attempt) -> None:
-        """Free the key: the request was refused, nothing happened."""
+    def give_up(self, attempt: Attempt, error: CondauError) -> None:
+        """Free the key: the request was refused, nothing happened.
+
+        Where a part was away it may have happened all the same (the database can go away when it has stored the act). Then the
+        key stays this request's, and its next attempt begins at once under the same origin.
+        """
+        freed = sa.delete(StoredAnswer).where(*_own(attempt))
+        left = sa.update(StoredAnswer).where(*_own(attempt)).values(begun_at=self._now() - 2 * LOST)
         with self._database.write() as db:
-            db.execute(sa.delete(StoredAnswer).where(*_own(attempt)))
+            db.execute(left if isinstance(error, Unavailable) else freed)
 
     def reconcile(self, _before: datetime) -> int:
         """Forget answers older than 24 hours; a key without an answer frees itself when it is used again."""
@@ -111,15 +118,19 @@ class StoredAnswers:
         with self._database.read() as db:
             row = db.scalar(sa.select(StoredAnswer).where(StoredAnswer.caller == caller, StoredAnswer.key == key))
         if row is None:
+            # Drawn, not counted: SQLite gives the number of a deleted row out again, and this one names the act (``origin``)
+            record = secrets.randbits(62)
             values: dict[str, Any] = {"caller": caller, "key": key, "request_sha256": said, "attempt": token, "begun_at": at}
             try:
                 with self._database.write() as db:
-                    record = db.execute(sa.insert(StoredAnswer).values(**values).returning(StoredAnswer.id)).scalar_one()
+                    db.execute(sa.insert(StoredAnswer).values(id=record, **values))
             except IntegrityError:
                 return None
             return Attempt(record, token)
         if row.status is None and row.request_sha256 == said and row.begun_at < at - LOST:
-            theirs = sa.update(StoredAnswer).where(StoredAnswer.id == row.id, StoredAnswer.attempt == row.attempt)
+            theirs = sa.update(StoredAnswer).where(
+                StoredAnswer.id == row.id, StoredAnswer.attempt == row.attempt, StoredAnswer.status.is_(None)
+            )
             with self._database.write() as db:
                 taken = db.execute(theirs.values(attempt=token, begun_at=at).returning(StoredAnswer.id)).first()
             return None if taken is None else Attempt(row.id, token)

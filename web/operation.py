@@ -156,15 +156,15 @@ def operation(
 
 
 def _respond_once(respond: Responder, req: falcon.Request, resp: falcon.Response, actor: Actor, inputs: dict[str, Any]) -> None:
-    """Carry the request out under its Idempotency-Key, or answer as it was answered before. An error frees the key."""
+    """Carry the request out under its Idempotency-Key, or answer as it was answered before. A refusal frees the key."""
     answers: StoredAnswers = req.context.answers
     attempt = answers.begin(req, resp, caller=actor.name, body=req.context.body_digest)
     if attempt is None:
         return
     try:
         respond(actor=dataclasses.replace(actor, origin=attempt.origin), **inputs)
-    except CondauError:
-        answers.give_up(attempt)
+    except CondauError as error:
+        answers.give_up(attempt, error)
         raise
     answers.finish(attempt, resp)
 

@@ -13,13 +13,14 @@ from pydantic import BaseModel
 
 from audit.log import SYSTEM, Actor
 from core.db import Database
-from core.errors import Conflict
+from core.errors import Conflict, Unavailable
 from registry import registry
 from registry.models import Role
 from tests.conftest import Clock
+from tests.interleaving import before_write
 from web import problems
 from web.access import ApiKeys, Shell
-from web.idempotency import KEPT, StoredAnswers
+from web.idempotency import KEPT, Attempt, StoredAnswers
 from web.models import StoredAnswer
 from web.operation import operation, send_json
 
@@ -36,6 +37,7 @@ class Counter:
     def __init__(self) -> None:
         self.actors: list[Actor] = []
         self.error: BaseException | None = None
+        self.begun = threading.Event()
         self.hold = threading.Event()
         self.hold.set()
 
@@ -43,7 +45,8 @@ class Counter:
     def on_post(self, _: falcon.Request, resp: falcon.Response, *, actor: Actor, body: Order) -> None:
         """Count."""
         self.actors.append(actor)
-        self.hold.wait(10)
+        self.begun.set()
+        self.hold.wait(30)
         if self.error is not None:
             raise self.error
         resp.location = "/somewhere"
@@ -120,11 +123,10 @@ def test_of_two_at_once_one_does_it_and_the_other_waits(post: Any, counter: Coun
     threads = [threading.Thread(target=lambda: answers.append(post())) for _ in range(2)]
     for thread in threads:
         thread.start()
-    while not counter.actors:
-        pass
+    assert counter.begun.wait(30)
     counter.hold.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(30)
     assert len(counter.actors) == 1
     assert {answer.text for answer in answers} == {'{"item":"a 1"}'}
 
@@ -162,3 +164,40 @@ def test_an_answer_is_forgotten_after_a_day(post: Any, database: Database, clock
     assert answers.reconcile(clock()) == 1
     with database.read() as db:
         assert db.scalar(sa.select(sa.func.count()).select_from(StoredAnswer)) == 0
+
+
+def test_no_other_request_has_the_same_origin(post: Any, counter: Counter, database: Database, clock: Clock) -> None:
+    """What is issued for an origin is found by it: the number of a row that is gone must not come again."""
+    post(key="k-1")
+    counter.error = Conflict("not now")
+    post(key="k-2")
+    counter.error = None
+    post(key="k-3", caller="other")
+    clock.move(seconds=KEPT.total_seconds() + 60)
+    StoredAnswers(database=database, now=clock).reconcile(clock())
+    post(key="k-4")
+    assert len({actor.origin for actor in counter.actors}) == 4
+
+
+def test_who_took_long_and_answers_at_last_is_not_taken_over(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer comes after the second one has seen that there is none, and before that takes the key over."""
+    answers = StoredAnswers(database=database, now=clock)
+    first = answers.reserve("an", "k-1", "a request")
+    assert isinstance(first, Attempt)
+    clock.move(minutes=3)
+    before_write(monkeypatch, lambda: answers.keep(first, "201 Created", b"the answer"))
+    second = answers.reserve("an", "k-1", "a request")
+    assert isinstance(second, StoredAnswer)
+    assert second.body == b"the answer"
+
+
+def test_what_may_have_been_done_is_tried_again_under_the_same_origin(post: Any, counter: Counter) -> None:
+    counter.error = Unavailable("database", "the connection was lost, perhaps after the commit")
+    assert post().status_code == 503
+    counter.error = None
+    assert post("another request").status_code == 409
+    assert post().status_code == 201
+    first, second = counter.actors
+    assert first.origin == second.origin
