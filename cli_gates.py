@@ -103,7 +103,7 @@ def _give(options: argparse.Namespace) -> int:
         pending = services.approvals.permit(GIVE, {options.key}, payload, operator())
         if pending is not None:
             return say_pending(pending)
-        given = services.holders.give(options.key, options.person, options.method, operator())
+        given = services.holders.give(payload, operator())
     if given.pin is not None:
         print(f"PIN: {given.pin} (shown once; its holder changes it before the first activation)")
     if given.code_uri is not None:

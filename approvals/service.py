@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from approvals.models import Approval, ApprovalState, ApprovalVote
@@ -75,12 +76,27 @@ class Approvals:
         """Store the act for approval where it needs one; None: it needs none, go on and do it."""
         if not self.needs(kind, names):
             return None
-        text = canonical(payload)
+        with self._database.read() as db:
+            known = self._asked_for(db, actor)
+        if known is not None:
+            return known
+        try:
+            return self._store(kind, canonical(payload), actor)
+        except IntegrityError:
+            with self._database.read() as db:
+                known = self._asked_for(db, actor)
+            if known is None:  # it was not an earlier attempt of the same request that stood in the way
+                raise
+            return known
+
+    def _asked_for(self, db: Session, actor: Actor) -> ApprovalView | None:
+        """What an earlier attempt of the same request has asked for."""
+        known = db.scalar(sa.select(Approval).where(Approval.origin == actor.origin)) if actor.origin else None
+        return None if known is None else self._view(db, known)
+
+    def _store(self, kind: str, text: str, actor: Actor) -> ApprovalView:
         at = self._now()
         with self._database.write() as db:
-            known = actor.origin and db.scalar(sa.select(Approval).where(Approval.origin == actor.origin))
-            if known:
-                return self._view(db, known)
             row = Approval(
                 kind=kind,
                 payload=text,

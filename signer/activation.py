@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidKey
@@ -40,6 +40,7 @@ MOST_FAILURES: Final = 10
 _FREE_FAILURES: Final = 3
 _FIRST_DELAY: Final = timedelta(seconds=30)
 _STEP: Final = 30
+T = TypeVar("T")
 _WRONG: Final = "the person, their PIN or their code is not right for this key"
 
 
@@ -98,43 +99,49 @@ class Activations:
         with self._database.read() as db:
             if all(item.handle != key for item in granted_subscribers(db, actor.name)):
                 raise Forbidden(f"the client {actor.name} may not sign for {key[:80]}: an admin grants that")
-        holder = self._prove(key, person, proof, actor)
-        if holder.pin_initial:
-            raise Refused("pin", "is still the one an admin has seen: change it at /v1/activations/pin, then activate")
         token = secrets.token_urlsafe(32)
-        row = Activation(
-            token_sha256=token_digest(token),
-            key_id=holder.key_id,
-            person_id=holder.person_id,
-            client=actor.name,
-            at=at,
-            expires_at=at + timedelta(minutes=minutes),
-            most=len(scope.digests) or scope.acts,
-            used=0,
-            digests=sorted(scope.digests) or None,
-        )
-        with self._database.write() as db:
+
+        def give(db: Session, holder: ActivationHolder) -> Activation | None:
+            if holder.pin_initial:
+                return None
+            row = Activation(
+                token_sha256=token_digest(token),
+                key_id=holder.key_id,
+                person_id=holder.person_id,
+                client=actor.name,
+                at=at,
+                expires_at=at + timedelta(minutes=minutes),
+                most=len(scope.digests) or scope.acts,
+                used=0,
+                digests=sorted(scope.digests) or None,
+            )
             db.add(row)
             db.flush()
             what = {"id": row.id, "person": person, "acts": row.most, "listed": bool(scope.digests), "minutes": minutes}
             append(db, at=at, actor=actor, action="activation.give", subject=key, **what)
-        return token, row
+            return row
+
+        given = self._prove(key, person, proof, actor, give)
+        if given is None:
+            raise Refused("pin", "is still the one an admin has seen: change it at /v1/activations/pin, then activate")
+        return token, given
 
     def change_pin(self, key: str, person: str, proof: Proof, *, new: str, actor: Actor) -> None:
         """Give the holder another PIN, proven with the present one; raises as :meth:`activate` does, Rejected for a weak PIN."""
         check_pin("new_pin", new)
         if proof.pin is not None and secrets.compare_digest(proof.pin.encode(), new.encode()):
             raise Rejected("new_pin", "must be another than the present one")
-        holder = self._prove(key, person, proof, actor)
-        if holder.pin_hash is None:
-            raise Rejected("new_pin", f"{person} proves it with codes alone: an admin gives a PIN")
-        with self._database.write() as db:
-            db.execute(
-                sa.update(ActivationHolder)
-                .where(ActivationHolder.id == holder.id)
-                .values(pin_hash=hash_pin(new), pin_initial=False)
-            )
+        hashed = hash_pin(new)
+
+        def change(db: Session, holder: ActivationHolder) -> bool:
+            if holder.pin_hash is None:
+                return False
+            holder.pin_hash, holder.pin_initial = hashed, False
             append(db, at=self._now(), actor=actor, action="activation.change-pin", subject=key, person=person)
+            return True
+
+        if not self._prove(key, person, proof, actor, change):
+            raise Rejected("new_pin", f"{person} proves it with codes alone: an admin gives a PIN")
 
     def _check_scope(self, scope: Scope, minutes: int) -> None:
         if not 1 <= minutes <= self._config.minutes:
@@ -146,19 +153,23 @@ class Activations:
         if len(set(scope.digests)) < len(scope.digests):
             raise Rejected("digests", "must each be there once")
 
-    def _prove(self, key: str, person: str, proof: Proof, actor: Actor) -> ActivationHolder:
-        """The holder, when the proof is right. Counts the try first, in a transaction of its own."""
+    def _prove(self, key: str, person: str, proof: Proof, actor: Actor, then: Callable[[Session, ActivationHolder], T]) -> T:
+        """What ``then`` does for the holder when the proof is right, in the transaction that finds it so.
+
+        Counts the try first, in a transaction of its own. A proof is worth nothing when an admin has given other secrets, or taken
+        the right away, while it was looked at.
+        """
         at = self._now()
         with self._database.write() as db:
-            holder = _holder(db, key, person)
-            if holder is not None:
-                _count_try(holder, at)
-        right = _check_proof(holder, proof, at)
+            known = _holder(db, key, person)
+            if known is not None:
+                _count_try(known, at)
+        right = _check_proof(known, proof, at)
         with self._database.write() as db:
-            if holder is not None and right and _take_code(db, holder, proof, at):
-                cleared = sa.update(ActivationHolder).where(ActivationHolder.id == holder.id)
-                db.execute(cleared.values(failures=0, locked_until=None))
-                return holder
+            holder = _holder(db, key, person)  # held: what is done now is done before any change of the secrets, and ended by it
+            if holder is not None and right and _secrets(holder) == _secrets(known) and _take_code(db, holder, proof, at):
+                holder.failures, holder.locked_until = 0, None
+                return then(db, holder)
             append(db, at=at, actor=actor, action="activation.refuse", subject=key[:100], person=person[:100])
         raise Forbidden(_WRONG)
 
@@ -271,6 +282,11 @@ def _holder(db: Session, key: str, person: str) -> ActivationHolder | None:
     query = sa.select(ActivationHolder).join(of_key, ActivationHolder.key_id == of_key.id)
     query = query.join(of_person, ActivationHolder.person_id == of_person.id)
     return db.scalar(query.where(of_key.handle == key, of_person.handle == person).with_for_update(of=ActivationHolder))
+
+
+def _secrets(holder: ActivationHolder | None) -> tuple[int, str | None, bytes | None] | None:
+    """What a proof is checked against."""
+    return None if holder is None else (holder.id, holder.pin_hash, holder.otp_secret)
 
 
 def _count_try(holder: ActivationHolder, at: datetime) -> None:

@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from approvals.service import Act, Payload
-from audit.log import Actor, append
+from audit.log import Actor, AuditEntry, append
 from core.clock import Now
 from core.db import Database
-from core.errors import NotFound, Rejected
+from core.errors import Conflict, NotFound, Rejected
 from registry.models import Subscriber, SubscriberKind
 from registry.registry import subscriber_named
 from signer.activation import MOST_FAILURES, code_source, hash_pin, new_code_secret
@@ -25,6 +26,7 @@ Method = Literal["pin", "code", "pin+code"]
 GIVE: Final = "activation.give"
 UNLOCK: Final = "activation.unlock"
 REMOVE: Final = "activation.remove"
+_GIVEN: Final = GIVE + "-secrets"
 _ISSUER: Final = "Condau"
 
 
@@ -62,23 +64,33 @@ class ActivationHolders:
             holder, subscriber, _ = _find(db, key, person)
             if subscriber.kind == SubscriberKind.DEVICE:
                 raise Rejected("key", f"{key} is a device, whose key nobody activates")
-            return {"key": key, "person": person, "method": method, "changes": 0 if holder is None else holder.changes}
+            return {"key": key, "person": person, "method": method, "changes": _changes(db, holder, key, person)}
 
-    def give(self, key: str, person: str, method: Method, actor: Actor) -> Secrets:
-        """Let a person activate a key, with new secrets; those they had count no more. Raises NotFound, Rejected."""
-        self.give_payload(key, person, method)
+    def give(self, payload: Payload, actor: Actor) -> Secrets:
+        """Let a person activate a key, with new secrets; those they had count no more. ``payload`` is :meth:`give_payload`'s.
+
+        Raises NotFound, Rejected, Conflict when they were given others since.
+        """
+        key, person, method = payload["key"], payload["person"], payload["method"]
         pin = f"{secrets.randbelow(10**8):08d}" if "pin" in method else None
         code = new_code_secret() if "code" in method else None
         hashed = None if pin is None else hash_pin(pin)
         with self._database.write() as db:
             holder, subscriber, clerk = _find(db, key, person)
+            changes = _changes(db, holder, key, person)
+            if changes != payload["changes"]:
+                raise _given_meanwhile(payload)
             if holder is None:
-                holder = ActivationHolder(key_id=subscriber.id, person_id=clerk.id, changes=0)
+                holder = ActivationHolder(key_id=subscriber.id, person_id=clerk.id)
                 db.add(holder)
             holder.pin_hash, holder.pin_initial, holder.otp_secret, holder.otp_step = hashed, pin is not None, code, 0
-            holder.failures, holder.locked_until, holder.changes = 0, None, holder.changes + 1
+            holder.failures, holder.locked_until, holder.changes = 0, None, changes + 1
+            try:
+                db.flush()
+            except IntegrityError as error:
+                raise _given_meanwhile(payload) from error
             _end_activations(db, subscriber, clerk, self._now())
-            append(db, at=self._now(), actor=actor, action=GIVE + "-secrets", subject=key, person=person, method=method)
+            append(db, at=self._now(), actor=actor, action=_GIVEN, subject=key, person=person, method=method)
         uri = None if code is None else code_source(code).get_provisioning_uri(f"{person} ({key})", _ISSUER)
         return Secrets(pin, uri)
 
@@ -136,6 +148,20 @@ def _known(db: Session, payload: Payload) -> ActivationHolder:
     return holder
 
 
+def _changes(db: Session, holder: ActivationHolder | None, key: str, person: str) -> int:
+    """How often this person was given secrets for this key; the log also tells of those whose right was taken away since, so
+    that no approval is for secrets a second time."""
+    if holder is not None:
+        return holder.changes
+    given = sa.select(AuditEntry.detail).where(AuditEntry.subject == key, AuditEntry.action == _GIVEN)
+    return sum(detail["person"] == person for detail in db.scalars(given))
+
+
+def _given_meanwhile(payload: Payload) -> Conflict:
+    return Conflict(f"{payload['person']} was given other secrets for the key of {payload['key']} meanwhile: look, and ask again")
+
+
 def _end_activations(db: Session, key: Subscriber, person: Subscriber, at: datetime) -> None:
+    """They have ended when they began: an act that took its moment before ``at``, or from a clock that is behind, uses none."""
     mine = (Activation.key_id == key.id, Activation.person_id == person.id, Activation.expires_at > at)
-    db.execute(sa.update(Activation).where(*mine).values(expires_at=at))
+    db.execute(sa.update(Activation).where(*mine).values(expires_at=Activation.at))

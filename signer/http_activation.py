@@ -9,7 +9,7 @@ from approvals.service import Approvals
 from approvals.views import ApprovalView
 from audit.log import Actor
 from core.content import Content
-from core.errors import Forbidden, Malformed, NotFound, Refused, Rejected, TooMany
+from core.errors import Conflict, Forbidden, Malformed, NotFound, Refused, Rejected, TooMany
 from core.settings import HygieneConfig
 from registry.models import Role
 from signer.activation import Activations, Proof, Scope
@@ -102,7 +102,7 @@ class Holder(_Holding):
         tag=TAG,
         body=HolderRequest,
         returns=HolderSecrets,
-        problems=(NotFound, Rejected),
+        problems=(NotFound, Rejected, Conflict),
         pending=ApprovalView,
     )
     def on_put(
@@ -114,7 +114,7 @@ class Holder(_Holding):
         if pending is not None:
             send_pending(resp, pending)
             return
-        given = self._holders.give(handle, person, body.method, actor)
+        given = self._holders.give(payload, actor)
         resp.cache_control = ["no-store"]
         send_json(resp, HolderSecrets(pin=given.pin, code_uri=given.code_uri))
 

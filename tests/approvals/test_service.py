@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from approvals.models import Approval
+from approvals.views import ApprovalView
 from core.db import Database
 from core.errors import Conflict, Forbidden, NotFound, Rejected, Unavailable
 from core.settings import ApprovalsConfig
 from tests.approvals.house import ASKER, OTHER, THIRD, Office
 from tests.conftest import Clock
+from tests.interleaving import before_write
 
 
 @pytest.fixture
@@ -142,3 +145,10 @@ def test_every_step_is_in_the_audit_log_with_the_hash(office: Office) -> None:
 def test_the_same_origin_asks_once(office: Office) -> None:
     repeated = type(ASKER)(ASKER.name, ASKER.role, "request-9", "key/7")
     assert office.ask(actor=repeated).id == office.ask(actor=repeated).id
+
+
+def test_the_same_origin_asks_once_also_at_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that was taken for dead stores its request after the next one has looked, and before that stores its own."""
+    asker, earlier = replace(ASKER, origin="key/7"), list[ApprovalView]()
+    before_write(monkeypatch, lambda: earlier.append(office.ask(actor=asker)))
+    assert office.ask(actor=asker) == earlier[0]

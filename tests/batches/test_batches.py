@@ -299,7 +299,7 @@ def test_pages_of_items_and_states(office: Office) -> None:
 def activate(office: Office, scope: Scope) -> str:
     """The token of an activation of the officer's key."""
     holders = ActivationHolders(database=office.house.database, now=office.clock)
-    uri = holders.give(OFFICER, OFFICER, "code", CLIENT).code_uri or ""
+    uri = holders.give(holders.give_payload(OFFICER, OFFICER, "code"), CLIENT).code_uri or ""
     secret = b32decode(urllib.parse.parse_qs(urllib.parse.urlsplit(uri).query)["secret"][0])
     code = code_source(secret).generate(int(office.clock().timestamp())).decode()
     activations = Activations(database=office.house.database, now=office.clock, config=ActivationConfig())

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import urllib.parse
 from base64 import b32decode
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -18,9 +19,11 @@ from core.errors import Conflict, Forbidden, Refused, Rejected, TooMany
 from core.settings import ActivationConfig
 from registry.registry import subscriber_named
 from signer.activation import Held, Proof, Scope, code_source, find_activation, needs_activation, token_digest, use_activation
+from signer.activation_holders import Method, Secrets
 from signer.gate_models import Activation, ActivationHolder
 from signer.models import Signature
 from tests.conftest import Clock
+from tests.interleaving import before_write
 from tests.signer.gate_house import ADMIN, CLERK, NUMBERER, OUTSIDER, PIN, Office, build_office
 from tests.signer.house import CLIENT, OFFICER, SEAL
 
@@ -34,6 +37,11 @@ def office(database: Database, clock: Clock) -> Office:
 
 def activate(office: Office, proof: Proof, person: str = CLERK, key: str = SEAL, actor: Actor = CLIENT) -> str:
     return office.activations.activate(key, person, proof, Scope(), minutes=5, actor=actor)[0]
+
+
+def give(office: Office, method: Method, person: str = NUMBERER) -> Secrets:
+    """New secrets."""
+    return office.holders.give(office.holders.give_payload(SEAL, person, method), ADMIN)
 
 
 def find(office: Office, token: str, *, key: str = SEAL, client: str = CLIENT.name, digest: str = DIGEST) -> Held:
@@ -117,7 +125,7 @@ def test_the_right_pin_forgets_the_wrong_ones(office: Office) -> None:
 
 
 def test_a_pin_an_admin_has_seen_activates_nothing(office: Office) -> None:
-    given = office.holders.give(SEAL, NUMBERER, "pin", ADMIN)
+    given = give(office, "pin")
     with pytest.raises(Refused, match="admin has seen"):
         activate(office, Proof(given.pin, None), NUMBERER)
     with pytest.raises(Rejected):
@@ -131,7 +139,7 @@ def test_a_weak_pin_is_refused(office: Office, pin: str) -> None:
 
 
 def test_a_code_is_taken_once_and_only_around_its_time(office: Office) -> None:
-    given = office.holders.give(SEAL, NUMBERER, "pin+code", ADMIN)
+    given = give(office, "pin+code")
     uri = urllib.parse.parse_qs(urllib.parse.urlsplit(given.code_uri or "").query)
     source = code_source(b32decode(uri["secret"][0]))
 
@@ -210,7 +218,7 @@ def test_a_scope_out_of_range_is_refused(office: Office, scope: Scope, minutes: 
 
 def test_nothing_secret_is_kept_or_said(office: Office, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    given = office.holders.give(SEAL, NUMBERER, "pin+code", ADMIN)
+    given = give(office, "pin+code")
     token = office.token()
     with pytest.raises(Forbidden):
         activate(office, Proof("a-wrong-pin", None))
@@ -279,3 +287,54 @@ def test_an_unknown_person_costs_as_much_as_a_known_one(office: Office, monkeypa
             activate(office, Proof("wrong-pin", None), person)
     assert len(judged) == 3
     assert all(phc.startswith("$argon2id$") for phc in judged)
+
+
+CHANGES: list[Callable[[Office], object]] = [
+    lambda office: office.holders.remove({"key": SEAL, "person": CLERK}, ADMIN),
+    lambda office: give(office, "pin", CLERK),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["removed", "other-secrets"])
+def test_a_proof_is_worth_nothing_when_an_admin_changes_the_holder_meanwhile(
+    office: Office, monkeypatch: pytest.MonkeyPatch, change: Callable[[Office], object]
+) -> None:
+    """The PIN is looked at between two transactions, and there the admin is."""
+    before_write(monkeypatch, lambda: change(office), nth=2)
+    with pytest.raises(Forbidden):
+        activate(office, Proof(PIN, None))
+    with office.database.read() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(Activation)) == 0
+
+
+def test_a_pin_that_was_proven_before_an_admin_gave_another_changes_none(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Secrets] = []
+    before_write(monkeypatch, lambda: given.append(give(office, "pin", CLERK)), nth=2)
+    with pytest.raises(Forbidden):
+        office.activations.change_pin(SEAL, CLERK, Proof(PIN, None), new="another-pin-7", actor=CLIENT)
+    office.activations.change_pin(SEAL, CLERK, Proof(given[0].pin, None), new="another-pin-7", actor=CLIENT)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["removed", "other-secrets"])
+def test_what_an_admin_has_ended_is_not_used_by_who_looked_at_the_clock_before(
+    office: Office, change: Callable[[Office], object]
+) -> None:
+    held = find(office, activate(office, Proof(PIN, None)))
+    office.clock.move(seconds=1)
+    record, at = signature(office), office.clock()
+    office.clock.move(seconds=1)
+    change(office)
+    with pytest.raises(Refused), office.database.write() as db:
+        use_activation(db, held, record, digest=DIGEST, at=at)
+
+
+def test_leave_to_give_secrets_is_used_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that have it one gives them, also at once; and it does not come again when the right is taken away."""
+    asked = office.holders.give_payload(SEAL, NUMBERER, "pin")
+    before_write(monkeypatch, lambda: office.holders.give(asked, ADMIN))
+    with pytest.raises(Conflict, match="meanwhile"):
+        office.holders.give(asked, ADMIN)
+    office.holders.remove({"key": SEAL, "person": NUMBERER}, ADMIN)
+    assert office.holders.give_payload(SEAL, NUMBERER, "pin") != asked
+    with pytest.raises(Conflict, match="meanwhile"):
+        office.holders.give(asked, ADMIN)
