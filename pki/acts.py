@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -72,9 +74,8 @@ class RevocationActs:
     def perform_resumption(self, payload: Payload, actor: Actor) -> Payload:
         """Resume it, unless an earlier attempt under the same approval did; Conflict when it was suspended anew meanwhile."""
         if not self._did(actor, payload["serial"], "certificate.resume"):
-            if self.describe_resumption(payload["serial"])["suspended_at"] != payload["suspended_at"]:
-                raise Conflict("it was resumed and suspended again since this was asked for: ask again")
-            self._revocations.resume(payload["serial"], actor=actor)
+            since = datetime.fromisoformat(payload["suspended_at"])
+            self._revocations.resume(payload["serial"], actor=actor, since=since)
         return {"serial": payload["serial"]}
 
     def perform_many(self, payload: Payload, actor: Actor) -> Payload:
@@ -83,17 +84,14 @@ class RevocationActs:
         serials: list[str] = payload["serials"]
         if serials and self._did(actor, serials[0]):
             return {"serials": serials}
-        found = self._revocations.affected(key=order.key, agency=order.agency, subtree=order.subtree)
-        if [one.serial for one in found] != serials:
-            raise Conflict("by now this would revoke other certificates than those that were approved: ask again")
-        self.revoke_many(order, actor)
+        self.revoke_many(order, actor, only=serials)
         return {"serials": serials}
 
-    def revoke_many(self, order: RevocationOrder, actor: Actor) -> list[RevocationReceipt]:
+    def revoke_many(self, order: RevocationOrder, actor: Actor, *, only: Sequence[str] | None = None) -> list[RevocationReceipt]:
         """Revoke what the order says; raises as :meth:`pki.revocation.Revocations.revoke_key` and ``revoke_agency`` do."""
         if order.key is not None:
-            return self._revocations.revoke_key(order.key, actor=actor, **_why(order))
-        return self._revocations.revoke_agency(order.agency or "", actor=actor, subtree=order.subtree, **_why(order))
+            return self._revocations.revoke_key(order.key, actor=actor, only=only, **_why(order))
+        return self._revocations.revoke_agency(order.agency or "", actor=actor, subtree=order.subtree, only=only, **_why(order))
 
     def _did(self, actor: Actor, serial: str, action: str = "certificate.revoke") -> bool:
         done = (AuditEntry.request_id == actor.request_id, AuditEntry.subject == serial, AuditEntry.action == action)

@@ -38,9 +38,8 @@ from pki.orders import (
     Order,
     Wish,
     check_claim,
-    check_holder_standing,
-    check_issuer_standing,
     check_issuer_term,
+    check_standing,
     claim_key,
     draw_order,
     load_issuer,
@@ -335,11 +334,10 @@ class CertificateAuthority:
         detail: dict[str, object] = {"authority": order.issuer.name, "owner": order.owner, "name": row.subject}
         detail["reference"] = order.reference
         with self._database.write() as db:
-            check_issuer_standing(db, order.issuer)
-            check_holder_standing(db, order, at)
             record_allowed_profile(db, order.profile, at, self._gated)
             row.lints = detail["lints"] = record_lint_set(db)
             claim_key(db, draft.spki_sha256, order.owner)
+            check_standing(db, order, draft.spki_sha256, self._now)
             inventory.enter(db, row)
             db.add(row)
             try:

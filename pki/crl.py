@@ -205,8 +205,9 @@ class CrlPublisher:
         this_update = at.replace(microsecond=0)
         full = _newest(db, authority.id, partition, delta=False)
         last_delta = _newest(db, authority.id, partition, delta=True)
-        for before in (full, last_delta):  # clocks of two machines differ, and a CRL must not look older than the one before
-            this_update = this_update if before is None else max(this_update, before.this_update)
+        earlier = [row.this_update for row in (full, last_delta) if row is not None]
+        # clocks of two machines differ, and a CRL must not look older than one of a lower number
+        this_update = max([this_update, *earlier, *_being_signed(db, authority.id, partition)])
         base = _base(db, authority.id, partition, this_update)
         wanted: list[tuple[int | None, int, Sequence[Entry], bytes | None]] = []
         if not delta or base is None:
@@ -341,6 +342,12 @@ def _issued(authority_id: int, partition: int, *, delta: bool) -> sa.Select[Crl]
     """The published ones of a scope, the newest first."""
     scope = (Crl.authority_id == authority_id, Crl.partition == partition, Crl.delta == delta, Crl.state == CrlState.ISSUED)
     return sa.select(Crl).where(*scope).order_by(Crl.number.desc())
+
+
+def _being_signed(db: Session, authority_id: int, partition: int) -> Sequence[datetime]:
+    """The thisUpdate of everything in a scope that has its number and is not published yet."""
+    scope = (Crl.authority_id == authority_id, Crl.partition == partition, Crl.delta.in_((False, True)))
+    return db.scalars(sa.select(Crl.this_update).where(*scope, Crl.state == CrlState.INTENDED)).all()
 
 
 def _newest(db: Session, authority_id: int, partition: int, *, delta: bool) -> Crl | None:

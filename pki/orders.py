@@ -13,10 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from audit.log import Actor
+from core.clock import Now
 from core.errors import Conflict, NotFound, Rejected, Unavailable, Violation
 from pki.certificates import authority_certificate, authority_named, format_serial
 from pki.issuer import Issuer
-from pki.models import Authority, Certificate, ProfileVersion, SubjectKey
+from pki.models import Authority, Certificate, CertificateState, ProfileVersion, SubjectKey
 from pki.profile import (
     Profile,
     PublicKey,
@@ -166,12 +167,44 @@ def check_reference(reference: str) -> Iterator[Violation]:
         yield Violation("reference", f"name the written request the certificate is issued on: 1 to {REFERENCE_LENGTH} characters")
 
 
-def check_holder_standing(db: Session, order: Order, at: datetime) -> None:
-    """Raise Conflict when the subscriber's agency was closed meanwhile; in the transaction that stores the intent."""
+def check_standing(db: Session, order: Order, spki_sha256: str, now: Now) -> None:
+    """What was looked at while the order was drawn up, asked again in the transaction that stores its intent: Conflict when the
+    issuer or the certificate it follows was revoked, that one's key renewed, or the subscriber's agency closed meanwhile.
+
+    Each row is held, so that none of this happens before the intent is stored. Called after :func:`claim_key`: whoever revokes
+    takes keys before certificates as well.
+    """
+    _check_issuer(db, order.issuer)
+    _check_predecessor(db, order, spki_sha256)
     if order.subscriber_id is not None:
         holder = db.get_one(Subscriber, order.subscriber_id)
         db.execute(sa.select(Agency.id).where(Agency.id == holder.agency_id).with_for_update(read=True))
-        check_open(db, holder.agency, at)
+        check_open(db, holder.agency, now())  # the moment after the wait for the row: it may be closed since this very second
+
+
+def _check_issuer(db: Session, issuer: Issuer) -> None:
+    if issuer.certificate is None:
+        return
+    serial = format_serial(issuer.certificate.serial_number)
+    revoked = sa.select(Certificate.revoked_at).where(Certificate.serial == serial).with_for_update(read=True)
+    if db.scalar(revoked) is not None:
+        raise Conflict(f"the authority {issuer.name} is revoked: create a new one")
+
+
+def _check_predecessor(db: Session, order: Order, spki_sha256: str) -> None:
+    if order.predecessor_id is None:
+        return
+    query = sa.select(Certificate).where(Certificate.id == order.predecessor_id).with_for_update(key_share=True)
+    row = db.scalars(query, execution_options={"populate_existing": True}).one()
+    if row.revoked_at is not None:
+        raise Conflict(f"the certificate {row.serial} is {row.revocation_reason} since a moment ago: issue a new one")
+    renewed = sa.select(Certificate.id).where(
+        Certificate.predecessor_id == row.id,
+        Certificate.spki_sha256 == row.spki_sha256,
+        Certificate.state != CertificateState.ABANDONED,
+    )
+    if spki_sha256 == row.spki_sha256 and db.scalar(renewed.limit(1)) is not None:
+        raise Conflict(f"the key of {row.serial} was renewed once already: rekey, with a new key")
 
 
 def record_profile(db: Session, profile: Profile, at: datetime) -> None:
@@ -229,15 +262,6 @@ def check_issuer_term(issuer: Issuer, at: datetime) -> None:
     """Raise Conflict when the issuer has expired. A root about to sign itself has not."""
     if issuer.certificate is not None and at >= issuer.certificate.not_valid_after_utc:
         raise Conflict(f"the authority {issuer.name} has expired: create a new one")
-
-
-def check_issuer_standing(db: Session, issuer: Issuer) -> None:
-    """Raise Conflict when the issuer is revoked; in the transaction that stores an intent, so that none comes after."""
-    if issuer.certificate is None:
-        return
-    serial = format_serial(issuer.certificate.serial_number)
-    if db.scalar(sa.select(Certificate.revoked_at).where(Certificate.serial == serial)) is not None:
-        raise Conflict(f"the authority {issuer.name} is revoked: create a new one")
 
 
 def claim_key(db: Session, spki_sha256: str, owner: str) -> None:

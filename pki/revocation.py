@@ -116,10 +116,11 @@ class Revocations:
         reason: str | None = None,
         ground: Ground | None = None,
         invalidity_date: datetime | None = None,
+        only: Sequence[str] | None = None,
     ) -> list[RevocationReceipt]:
         """Block a key for ever and revoke every certificate over it, expired ones too. By default it is compromised.
 
-        Raises NotFound (never certified here), Rejected, Conflict (blocked already, with nothing left to revoke), Unavailable.
+        Raises NotFound (never certified here), Rejected, Conflict (blocked, and nothing left to revoke; or others than ``only``).
         """
         change = self._revocation(reason or (None if ground else "keyCompromise"), ground, invalidity_date)
         with self._database.write() as db:
@@ -129,6 +130,7 @@ class Revocations:
             for row in rows:
                 _check_no_root(row)
             standing = [row for row in rows if _is_revocable(row)]
+            _check_only(standing, only)
             blocked = _block_keys(db, {rows[0].spki_sha256}, change.at, actor)
             if not standing and not blocked:
                 raise Conflict("this key is blocked already, and every certificate over it is revoked")
@@ -144,11 +146,12 @@ class Revocations:
         reason: str | None = None,
         ground: Ground | None = None,
         invalidity_date: datetime | None = None,
+        only: Sequence[str] | None = None,
     ) -> list[RevocationReceipt]:
         """Revoke every unexpired certificate of the agency's subscribers, in one transaction.
 
         With ``subtree`` also those of every agency below it now, or merged into one of these.
-        Raises NotFound, Rejected, Conflict (there is none), Unavailable.
+        Raises NotFound, Rejected, Conflict (there is none, or others than ``only``), Unavailable.
         """
         change = self._revocation(reason, ground, invalidity_date)
         with self._database.write() as db:
@@ -156,6 +159,7 @@ class Revocations:
             rows = [row for row in _lock_rows(db, wanted, with_key=change.reason in BLOCKING) if _is_revocable(row)]
             if not rows:
                 raise Conflict(f"the agency {code} has no certificate left that could be revoked")
+            _check_only(rows, only)
             if change.reason in BLOCKING:
                 _block_keys(db, {row.spki_sha256 for row in rows}, change.at, actor)
             receipts = _record_receipts(db, change_standing(db, rows, change, actor), self._now())
@@ -181,14 +185,16 @@ class Revocations:
             receipts = _record_receipts(db, change_standing(db, [row], change, actor), self._now())
         return self._publish(receipts, actor)[0]
 
-    def resume(self, serial: str, *, actor: Actor) -> RevocationReceipt:
-        """End a suspension. NotFound, Conflict (it is not suspended)."""
+    def resume(self, serial: str, *, actor: Actor, since: datetime | None = None) -> RevocationReceipt:
+        """End a suspension, of that moment only where ``since`` is given. NotFound, Conflict (it is not suspended so)."""
         change = Change(StatusAct.RESUME, self._moment())
         with self._database.write() as db:
             row = _lock_one(db, serial)
             if row.revocation_reason != HOLD:
                 state = "is not suspended" if row.revoked_at is None else f"was revoked for good, at {_text(row.revoked_at)}"
                 raise Conflict(f"the certificate {row.serial} {state}: there is nothing to resume")
+            if since is not None and row.revoked_at != since:
+                raise Conflict("it was resumed and suspended again since this was asked for: ask again")
             receipts = _record_receipts(db, change_standing(db, [row], change, actor), self._now())
         return self._publish(receipts, actor)[0]
 
@@ -339,6 +345,11 @@ def _check_revocable(row: Certificate) -> None:
 
 def _is_revocable(row: Certificate) -> bool:
     return row.profile != _ROOT and (row.revoked_at is None or row.revocation_reason == HOLD)
+
+
+def _check_only(rows: Sequence[Certificate], only: Sequence[str] | None) -> None:
+    if only is not None and {row.serial for row in rows} != set(only):
+        raise Conflict("by now this would revoke other certificates than those that were approved: ask again")
 
 
 def _check_no_root(row: Certificate) -> None:

@@ -243,8 +243,11 @@ def conclude_number(db: Session, signature_id: int) -> DocumentNumber:
 
 
 def release_numbers(db: Session, signature_id: int, at: datetime) -> None:
-    """Give back what a signature took that was given up: to its numberer where there was one, otherwise to anybody."""
-    mine = (DocumentNumber.signature_id == signature_id, DocumentNumber.state != NumberState.VOID)
+    """Give back what a signature took that was given up: to its numberer where there was one, otherwise to anybody.
+
+    Not a number that is used: where the database was lost over that, the answer does not say whether it was written down.
+    """
+    mine = (DocumentNumber.signature_id == signature_id, DocumentNumber.state == NumberState.OPEN)
     held = {"state": NumberState.HELD, "held_until": at + HELD_FOR}
     db.execute(sa.update(DocumentNumber).where(*mine, DocumentNumber.person_id.is_not(None)).values(**held, signature_id=None))
     db.execute(sa.update(DocumentNumber).where(*mine).values(state=NumberState.FREE, held_until=None, signature_id=None))

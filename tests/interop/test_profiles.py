@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.content import Content
+from registry.agencies import VIETNAM
 from signer.extend import ExtendOptions
 from signer.options import Profile
 from signer.register import Wanted
@@ -33,7 +34,8 @@ def test_the_whole_life_of_a_letter_is_passed_signature_by_signature(desk: Desk,
 
 
 def test_leader_and_seal_in_fields_the_letter_had_are_passed(desk: Desk, dss: Dss) -> None:
-    document = write_pdf([letter(leader=LEADER, day=f"Thử Nghiệm, ngày        tháng        năm {desk.clock().year}")])
+    year = desk.clock().astimezone(VIETNAM).year
+    document = write_pdf([letter(leader=LEADER, day=f"Thử Nghiệm, ngày        tháng        năm {year}")])
     for name, box in (("LanhDao", (360, 440, 520, 500)), ("Dau", (300, 440, 420, 560))):
         document = with_field(document, box, name)
     number = desk.register.hold(AGENCY, Wanted("UBND-VP", NUMBERER), CLIENT).text

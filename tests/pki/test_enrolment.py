@@ -20,6 +20,7 @@ from pki.profile_changes import ProfileChanges
 from pki.views import CertificateRequest, RekeyRequest, RenewalRequest
 from registry import registry
 from registry.models import Role
+from tests.interleaving import before_write
 from tests.pki.house import ADMIN, REFERENCE, House, make_app, make_csr
 from tests.software_keys import make_key
 
@@ -65,6 +66,23 @@ def test_a_key_is_renewed_once(house: House) -> None:
     with pytest.raises(Rejected, match="once already"):
         house.enrolments.renew(new.serial, RENEWAL, ADMIN)
     house.enrolments.rekey(new.serial, REKEY, ADMIN)
+
+
+def test_a_key_is_renewed_by_one_of_two(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one's intent is stored when this one has found nothing against it, and before its own is."""
+    old = house.issue()
+    before_write(monkeypatch, lambda: house.enrolments.renew(old.serial, RENEWAL, ADMIN))
+    with pytest.raises(Conflict, match="once already"):
+        house.enrolments.renew(old.serial, RENEWAL, ADMIN)
+    house.enrolments.rekey(old.serial, REKEY, ADMIN)
+
+
+@pytest.mark.parametrize("verb", ["revoke", "suspend"])
+def test_what_is_revoked_or_suspended_meanwhile_is_not_followed(house: House, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    old = house.issue()
+    before_write(monkeypatch, lambda: getattr(house.revocations, verb)(old.serial, actor=ADMIN))
+    with pytest.raises(Conflict, match="issue a new one"):
+        house.enrolments.renew(old.serial, RENEWAL, ADMIN)
 
 
 def test_a_rekey_over_the_old_key_is_refused(house: House) -> None:

@@ -16,6 +16,7 @@ from approvals.service import Approvals
 from audit.log import SYSTEM
 from core.db import Database
 from core.settings import ApprovalsConfig, HygieneConfig
+from registry.agencies import VIETNAM
 from registry.models import ApiClient, Role
 from registry.registry import add_client, key_digest
 from signer.authorisations import Authorisations
@@ -184,13 +185,17 @@ def test_an_auditor_sees_the_gaps(office: Office, ask: Ask) -> None:
     assert [item["text"] for item in page["numbers"]] == ["02/QĐ-UBND", "03/QĐ-UBND", "07/QĐ-UBND"]
     assert page["gaps"] == [{"first": 1, "last": 1}, {"first": 4, "last": 6}]
     assert (
-        ask("POST", f"/v1/agencies/{AGENCY}/numbers/return", {"number": "07/QĐ-UBND", "year": office.clock().year}).status_code
+        ask(
+            "POST",
+            f"/v1/agencies/{AGENCY}/numbers/return",
+            {"number": "07/QĐ-UBND", "year": office.clock().astimezone(VIETNAM).year},
+        ).status_code
         == 204
     )
     page = ask("GET", f"/v1/agencies/{AGENCY}/numbers", params={"series": "QĐ"}, who="admin").json
     assert page["gaps"] == [{"first": 1, "last": 1}, {"first": 4, "last": 7}]
     void = f"/v1/agencies/{AGENCY}/numbers/void"
-    third: dict[str, object] = {"number": "03/QĐ-UBND", "year": office.clock().year}
+    third: dict[str, object] = {"number": "03/QĐ-UBND", "year": office.clock().astimezone(VIETNAM).year}
     for who, body, status in (
         ("admin", third, 422),  # without a reason
         (CLIENT.name, {**third, "reason": "nhầm"}, 403),

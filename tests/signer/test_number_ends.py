@@ -12,9 +12,11 @@ from audit.log import AuditEntry
 from core.content import Content
 from core.db import Database
 from core.errors import Conflict, Refused, Unavailable
+from registry.agencies import VIETNAM
 from signer import pdf
 from signer.models import VerificationPage
 from signer.register import HELD_FOR
+from signer.signing import RecordedKeys
 from signer.verification_pages import find_page
 from tests.conftest import Clock
 from tests.signer.gate_house import ADMIN, AGENCY, CLERK, Desk, build_desk
@@ -46,7 +48,7 @@ def cut_off(desk: Desk, document: bytes, number: str, patch: pytest.MonkeyPatch)
 
 
 def state(desk: Desk, number: str) -> str:
-    return desk.register.find(AGENCY, number, desk.clock().year).state
+    return desk.register.find(AGENCY, number, desk.clock().astimezone(VIETNAM).year).state
 
 
 def told(desk: Desk, action: str) -> list[dict[str, Any]]:
@@ -171,6 +173,24 @@ def test_a_used_number_is_never_given_back_and_a_void_one_is_nobodys(desk: Desk)
     with pytest.raises(Conflict, match="not taken"):
         desk.register.void(AGENCY, "99/QĐ-UBND", year, ADMIN, reason="nhầm")
     assert desk.number() == "02/QĐ-UBND"
+
+
+def test_a_number_stays_used_when_the_database_is_lost_right_after_it_was_written_down(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log says that it is used, and nobody is told so: the document was not handed out, and yet no other has its number."""
+
+    def hand_out(keys: RecordedKeys, *given: Any) -> None:
+        original(keys, *given)
+        raise Unavailable("database", "the connection was lost")
+
+    number, document = desk.number(), desk.approved()
+    original = RecordedKeys.hand_out
+    monkeypatch.setattr(RecordedKeys, "hand_out", hand_out)
+    with pytest.raises(Unavailable):
+        desk.sign(document, number=number, activation=desk.token(), **ISSUE)
+    assert state(desk, number) == "used"
+    assert len(told(desk, "number.use")) == 1
 
 
 def test_a_client_gives_back_its_own_only(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

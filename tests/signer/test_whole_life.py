@@ -11,6 +11,7 @@ import pytest
 from audit.log import SYSTEM
 from core.content import Content
 from core.db import Database
+from registry.agencies import VIETNAM
 from signer.options import PdfOptions
 from signer.register import Wanted
 from tests.conftest import Clock
@@ -57,7 +58,7 @@ def sign(desk: Desk, document: bytes, *, activation: str | None = None, **option
 
 def live(desk: Desk) -> tuple[list[bytes], bytes]:
     """The letter after each act, and its annex."""
-    today = desk.clock().astimezone().date()
+    today = desk.clock().astimezone(VIETNAM).date()
     acts = [write_pdf([letter(leader=LEADER, day=f"Thử Nghiệm, ngày        tháng        năm {today.year}")])]
     number = desk.register.hold(AGENCY, Wanted("UBND-VP", NUMBERER), CLIENT).text
     acts.append(sign(desk, acts[-1], profile="initial", signer=CLERK, level="B-LT"))
