@@ -16,7 +16,6 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,7 +48,7 @@ class Manifest:
     revision: str
     """Of the schema."""
     audit_head: int
-    """The id of the last audit entry in it."""
+    """The id of an audit entry in it. Those after it are to be kept elsewhere; the first of them may be in it as well."""
     crl_numbers: dict[str, int]
     files: dict[str, dict[str, Any]]
     """Path, below the backup's folder: ``sha256`` and ``mode``."""
@@ -68,12 +67,16 @@ def create_backup(services: Services, folder: Path, actor: Actor) -> Manifest:
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
+        head, numbers = _counters(services.database)  # before the copy: what comes meanwhile is counted as newer than it
         revision = _copy_database(services.database, draft)
         for path in _instance_files(services):
             target = draft / "home" / path.relative_to(services.config.home)
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             shutil.copy2(path, target)
-        manifest = _describe(services.database, draft, at, revision)
+        files = {str(path.relative_to(draft)): _facts(path) for path in _files(draft)}
+        kind = "sqlite" if services.database.is_sqlite else "postgresql"
+        version = importlib.metadata.version("condau")
+        manifest = Manifest(at.isoformat(), version, kind, revision, head, numbers, files)
         text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False, sort_keys=True)
         (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")
         draft.rename(folder)
@@ -148,13 +151,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _describe(database: Database, draft: Path, at: datetime, revision: str) -> Manifest:
-    files = {str(path.relative_to(draft)): {"sha256": _sha256(path), "mode": path.stat().st_mode & 0o777} for path in _files(draft)}
+def _facts(path: Path) -> dict[str, Any]:
+    return {"sha256": _sha256(path), "mode": path.stat().st_mode & 0o777}
+
+
+def _counters(database: Database) -> tuple[int, dict[str, int]]:
+    """The last audit entry's id, and the last CRL's number of each authority."""
     with database.read() as db:
         numbers = dict(db.execute(sa.select(Authority.name, Authority.crl_number)).all())
-        head = db.scalar(sa.select(sa.func.max(AuditEntry.id))) or 0
-    kind = "sqlite" if database.is_sqlite else "postgresql"
-    return Manifest(at.isoformat(), importlib.metadata.version("condau"), kind, revision, head, numbers, files)
+        return db.scalar(sa.select(sa.func.max(AuditEntry.id))) or 0, numbers
 
 
 def _copy_database(database: Database, draft: Path) -> str:

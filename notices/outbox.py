@@ -93,10 +93,14 @@ def revive(db: Session, identifier: int, *, at: datetime, actor: Actor) -> Deliv
 def prune(db: Session, *, at: datetime, before: datetime) -> int:
     """Remove some events from before a moment that everybody was told, with their deliveries; returns how many.
 
-    What was not delivered stays, whatever its age. Safe in several processes.
+    What was not delivered stays, whatever its age; and the last event and delivery there are, for SQLite gives the number of a
+    last row out again, by which receivers know what they were told already. Safe in several processes.
     """
+    last = sa.select(Delivery.event_id).order_by(Delivery.id.desc()).limit(1).scalar_subquery()
+    newest = sa.select(sa.func.max(OutboxEvent.id)).scalar_subquery()
+    kept = sa.or_(OutboxEvent.id == newest, OutboxEvent.id == sa.func.coalesce(last, 0))
     untold = sa.exists().where(Delivery.event_id == OutboxEvent.id, Delivery.state != DeliveryState.DELIVERED)
-    query = sa.select(OutboxEvent.id).where(OutboxEvent.at < before, OutboxEvent.dispatched_at.is_not(None), ~untold)
+    query = sa.select(OutboxEvent.id).where(OutboxEvent.at < before, OutboxEvent.dispatched_at.is_not(None), ~untold, ~kept)
     events = list(db.scalars(query.order_by(OutboxEvent.at, OutboxEvent.id).limit(_BATCH).with_for_update(skip_locked=True)))
     if events:
         deliveries = sa.select(Delivery.id).where(Delivery.event_id.in_(events))

@@ -138,6 +138,8 @@ def _next(last: AgencyVersion, **changed: Any) -> AgencyVersion:
 
 def _last_open(db: Session, agency: Agency, change: Change) -> AgencyVersion:
     """The agency's last version, its row held, if a change may still follow it."""
+    # One row for the whole tree: of two changes one waits for the other, for each looks at agencies that the other may change
+    db.execute(sa.select(Agency.id).order_by(Agency.id).limit(1).with_for_update(key_share=True))
     db.refresh(agency, with_for_update=True)
     db.refresh(agency, ["versions"])
     last = agency.versions[-1]

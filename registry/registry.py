@@ -187,7 +187,7 @@ def client_named(db: Session, name: str, *, lock: bool = False) -> ApiClient:
 
 def grant(db: Session, *, at: datetime, actor: Actor, client: str, subscriber: str) -> None:
     """Let the client system named ``client`` sign for ``subscriber``; doing it twice changes nothing."""
-    caller = client_named(db, client)
+    caller = client_named(db, client, lock=True)  # whoever takes its role takes what it was granted as well
     if caller.role != Role.CLIENT:
         raise Rejected("client", f"{client} is a {caller.role}: only a client system signs")
     holder = subscriber_named(db, subscriber)

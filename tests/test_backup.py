@@ -12,10 +12,12 @@ import pytest
 import sqlalchemy as sa
 from cryptography import x509
 
+import backup
 from audit.log import SYSTEM, AuditEntry
 from backup import MANIFEST, check_backup, create_backup, restore_backup
 from bootstrap import Services, build
 from core.config import load_config
+from core.db import Database
 from core.errors import Conflict, Rejected
 from hsm.connection import try_out
 from hsm.keys import KeySpec
@@ -70,9 +72,20 @@ def _destroy(drill: Drill) -> None:
 
 
 @pytest.mark.slow
-def test_after_a_restore_from_an_older_backup_nothing_published_is_forgotten(drill: Drill, tmp_path: Path) -> None:
+def test_after_a_restore_from_an_older_backup_nothing_published_is_forgotten(
+    drill: Drill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services = drill.services
     before = drill.issue()
+    meanwhile: list[str] = []
+
+    def copy(database: Database, draft: Path) -> str:
+        revision = copy_database(database, draft)
+        meanwhile.append(drill.issue())  # the copy is of the moment before
+        return revision
+
+    copy_database = backup._copy_database
+    monkeypatch.setattr(backup, "_copy_database", copy)
     (drill.home / "spool" / "batches" / "a").mkdir(parents=True)
     (drill.home / "spool" / "batches" / "a" / "1.in").write_bytes(b"somebody's document")
     manifest = create_backup(services, tmp_path / "backup", SYSTEM)
@@ -99,7 +112,7 @@ def test_after_a_restore_from_an_older_backup_nothing_published_is_forgotten(dri
     at = services.now()
     found = recover(services.database, at=at, actor=SYSTEM, gap=gap, crls=[published.der], audit=exported)
     assert found.revoked == (before,)
-    assert found.lost == tuple(sorted((lost_revoked, lost_valid)))
+    assert found.lost == tuple(sorted((lost_revoked, lost_valid, *meanwhile)))
     assert found.crl_numbers["issuing"] == published.number + gap
     assert list(check_keys(services.database, services.token)) == []
 

@@ -104,6 +104,9 @@ class TimestampArchive:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise Conflict(f"another run is writing {partial.name} at this moment") from error
+            if path.exists():  # another run was done between our look and our lock: this may be the very file, under its own name
+                partial.unlink(missing_ok=True)
+                return
             file.truncate(0)  # what a run that was cut off has left
             with (
                 tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar,

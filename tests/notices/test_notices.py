@@ -219,6 +219,22 @@ def test_only_what_everybody_was_told_long_ago_is_forgotten(
     assert len(_deliveries(database)) == 1
 
 
+def test_no_event_and_no_delivery_has_the_number_of_one_that_was_forgotten(
+    database: Database, clock: Clock, config: NoticesConfig, receiver: Receiver
+) -> None:
+    """A receiver that has seen a number ignores what comes with it."""
+    courier = _courier(database, replace(config, keep_days=100), clock)
+    for _ in range(3):
+        _record(database, clock, "told")
+        courier.deliver()
+        clock.move(days=200)
+        courier.prune()
+    numbers = [json.loads(body)["id"] for _, body in receiver.received]
+    assert len(set(numbers)) == 3
+    with database.read() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(Delivery)) == 1
+
+
 def test_a_receiver_that_is_away_and_a_missing_secret_stop_nobody_else(
     database: Database, clock: Clock, config: NoticesConfig, receiver: Receiver
 ) -> None:

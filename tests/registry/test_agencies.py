@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 
 from audit.log import SYSTEM, AuditEntry
 from core.db import Database
-from core.errors import Conflict, Rejected
+from core.errors import Conflict, Rejected, Unavailable
 from registry import agencies, registry
 from registry.agencies import Change
 from registry.models import Agency
 from tests.conftest import Clock
+from tests.interleaving import before_statement
 
 
 def _add(db: Session, clock: Clock, code: str, parent: Agency | None = None) -> Agency:
@@ -114,3 +115,27 @@ def test_an_agency_is_not_merged_into_its_own_branch(database: Database, clock: 
         for into in (top, child):
             with pytest.raises(Conflict):
                 agencies.merge(db, top, _from(clock, clock()), into=into)
+
+
+def test_an_agency_is_not_closed_while_another_comes_under_it(database: Database, database_kind: str, clock: Clock) -> None:
+    if database_kind != "postgresql":
+        pytest.skip("in SQLite nobody writes while an agency is being moved")
+    with database.write() as db:
+        for code in ("H01", "H02", "H03"):
+            _add(db, clock, code)
+    hasty = Database(database.url.render_as_string(hide_password=False), busy_seconds=0.2)
+
+    def close() -> None:
+        with hasty.write() as db:
+            agencies.close(db, registry.agency_with_code(db, "H03"), _from(clock, clock()))
+
+    def close_too_early() -> None:
+        with pytest.raises(Unavailable):  # it waits for the move
+            close()
+
+    with before_statement(database, "INSERT INTO agency_version", close_too_early), database.write() as db:
+        parent = registry.agency_with_code(db, "H03")
+        agencies.move(db, registry.agency_with_code(db, "H02"), _from(clock, clock()), parent=parent)
+    with pytest.raises(Conflict, match="H02"):
+        close()
+    hasty.close()

@@ -7,10 +7,12 @@ import sqlalchemy as sa
 
 from audit.log import SYSTEM, AuditEntry
 from core.db import Database
-from core.errors import Conflict, NotFound, Rejected, Unauthenticated
+from core.errors import Conflict, NotFound, Rejected, Unauthenticated, Unavailable
 from registry import registry
+from registry.clients import Clients
 from registry.models import ApiClient, Role, SubscriberKind
 from tests.conftest import Clock
+from tests.interleaving import before_statement
 
 
 def test_a_key_is_shown_once_and_only_its_digest_kept(database: Database, clock: Clock) -> None:
@@ -44,6 +46,30 @@ def test_names_are_taken_once(database: Database, clock: Clock) -> None:
 def test_handles_are_plain(database: Database, clock: Clock, name: str) -> None:
     with pytest.raises(Rejected), database.write() as db:
         registry.add_client(db, at=clock(), actor=SYSTEM, name=name, role=Role.CLIENT)
+
+
+def test_no_grant_is_left_of_a_role_that_was_taken_meanwhile(database: Database, database_kind: str, clock: Clock) -> None:
+    if database_kind != "postgresql":
+        pytest.skip("in SQLite nobody writes while a grant is being given")
+    with database.write() as db:
+        registry.add_client(db, at=clock(), actor=SYSTEM, name="vic", role=Role.CLIENT)
+        agency = registry.add_agency(db, at=clock(), actor=SYSTEM, code="H00", name="Cơ quan", locality="Nơi")
+        registry.add_subscriber(
+            db, at=clock(), actor=SYSTEM, handle="seal", kind=SubscriberKind.AGENCY, common_name="Cơ quan", agency=agency
+        )
+    hasty = Database(database.url.render_as_string(hide_password=False), busy_seconds=0.2)
+    change = {"client": "vic", "from": Role.CLIENT, "to": Role.AUDITOR}
+
+    def take_the_role() -> None:
+        with pytest.raises(Unavailable):  # it waits for the grant, which it then takes away
+            Clients(database=hasty, now=clock).change_role(change, SYSTEM)
+
+    with before_statement(database, "INSERT INTO signing_grant", take_the_role), database.write() as db:
+        registry.grant(db, at=clock(), actor=SYSTEM, client="vic", subscriber="seal")
+    Clients(database=hasty, now=clock).change_role(change, SYSTEM)
+    with database.read() as db:
+        assert registry.granted_subscribers(db, "vic") == []
+    hasty.close()
 
 
 def test_a_grant_is_for_client_systems_and_known_subscribers(database: Database, clock: Clock) -> None:

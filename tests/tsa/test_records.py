@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import subprocess
 import tarfile
@@ -177,6 +178,27 @@ def test_typed_again_after_a_crash_it_goes_on(
     assert path.read_bytes() == written
     with pytest.raises(NotFound):
         archive.archive(tmp_path / "b.tar", before="2025-01", actor=SYSTEM)
+
+
+def test_two_runs_at_once_write_one_archive(
+    years: Pki, database: Database, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is done between this one's look for the file and its lock on it, and has removed what it holds."""
+    assert years
+    archive, path = TimestampArchive(database=database, now=clock), tmp_path / "a.tar"
+    flock, written = fcntl.flock, list[bytes]()
+
+    def lock_late(file: Any, how: int) -> None:
+        monkeypatch.setattr("tsa.archive.fcntl.flock", flock)
+        archive.archive(path, before="2025-01", actor=SYSTEM)
+        written.append(path.read_bytes())
+        flock(file, how)
+
+    monkeypatch.setattr("tsa.archive.fcntl.flock", lock_late)
+    archived = archive.archive(path, before="2025-01", actor=SYSTEM)
+    assert (archived.held, archived.removed) == (4, 0)
+    assert [path.read_bytes()] == written
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith("a.tar")] == ["a.tar"]
 
 
 def test_an_archive_that_is_not_whole_removes_nothing(years: Pki, database: Database, clock: Clock, tmp_path: Path) -> None:
