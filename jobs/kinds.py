@@ -23,6 +23,7 @@ from hsm.keys import KeySpec
 from jobs.csv_rows import CsvRow
 from jobs.views import ReplacementRequest
 from pki.enrolment import Enrolments
+from pki.grounds import HOLD
 from pki.models import Certificate, CertificateState
 from pki.views import CertificateRequest, RekeyRequest
 from registry.agencies import agencies_with_code
@@ -131,8 +132,11 @@ class ReplacementKind:
         if row["key_in_hsm"]:
             wanted = RekeyRequest(reference=options["reference"], key=KeySpec(options["key"]))
             serial = self._enrolments.rekey(row["serial"], wanted, actor).serial
-        if not self._is_revoked(row["serial"]):
+        try:
             self._revoke(row["serial"], options["reason"], actor)
+        except Conflict:
+            if not self._is_revoked(row["serial"]):
+                raise
         return Outcome(serial, "" if serial else "revoked; its key is not in the HSM: ask the holder for a new request")
 
     def _check(self, number: int, row: Certificate, request: ReplacementRequest, actor: Actor) -> CheckedRow:
@@ -153,9 +157,11 @@ class ReplacementKind:
         return CheckedRow(number, found, row.profile, problem)
 
     def _is_revoked(self, serial: str) -> bool:
+        """For good: who was only suspended would come back."""
+        query = sa.select(Certificate.revoked_at, Certificate.revocation_reason).where(Certificate.serial == serial)
         with self._database.read() as db:
-            query = sa.select(Certificate.revoked_at).where(Certificate.serial == serial)
-            return db.scalars(query).one() is not None
+            revoked_at, reason = db.execute(query).one()
+        return revoked_at is not None and reason != HOLD
 
 
 def describe(error: CondauError) -> str:

@@ -255,3 +255,20 @@ def test_a_replacement_killed_between_successor_and_revocation_is_finished(offic
     assert office.jobs.work(20) == 1
     assert office.house.row(old).revocation_reason == "superseded"
     assert len(office.house.rows("issued")) == before
+
+
+def test_what_is_suspended_or_revoked_meanwhile_is_revoked_in_the_end(office: Office) -> None:
+    """A suspension is no revocation; and what somebody else revokes right before the job does is done as well."""
+    suspended, (seal, _) = office.house.issue().serial, _seals(office)
+    job = office.jobs.check_replacement(ReplacementRequest(agency="H26.1", reference="9"), actor=ADMIN)
+    office.jobs.execute(job.id, actor=ADMIN)
+    office.house.revocations.suspend(suspended, actor=ADMIN)
+
+    def revoke_too_late(serial: str, reason: str, actor: Actor) -> None:
+        if serial == seal:
+            office.house.revocations.revoke(serial, reason="superseded", actor=OTHER)
+        office.house.revocations.revoke(serial, reason=reason, actor=actor)
+
+    assert office.another(revoke=revoke_too_late).work(30) == 3
+    assert [row.state for row in office.rows(job.id)] == ["done"] * 3
+    assert {office.house.row(serial).revocation_reason for serial in (suspended, seal)} == {"superseded"}
