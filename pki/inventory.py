@@ -89,14 +89,13 @@ def enter(db: Session, certificate: Certificate) -> None:
     there = insert(HolderAgency).values(agency_id=certificate.agency_id, subscriber_id=certificate.subscriber_id)
     db.execute(there.on_conflict_do_nothing())
     values = re.findall(r"=((?:\\.|[^,+])*)", certificate.subject)
+    said = set(fold(" ".join([*values, handle])))
     row = db.get(HolderText, certificate.subscriber_id)
-    known = set() if row is None else set(row.words.split())
-    words = known | set(fold(" ".join([*values, handle])))
-    if words == known:
+    if row is not None and said <= set(row.words.split()):
         return
-    text = f" {' '.join(sorted(words))} "
-    statement = insert(HolderText).values(subscriber_id=certificate.subscriber_id, words=text)
-    db.execute(statement.on_conflict_do_update(index_elements=["subscriber_id"], set_={"words": text}))
+    db.execute(insert(HolderText).values(subscriber_id=certificate.subscriber_id, words="").on_conflict_do_nothing())
+    row = db.get_one(HolderText, certificate.subscriber_id, with_for_update=True, populate_existing=True)  # another may add its own
+    row.words = f" {' '.join(sorted(said | set(row.words.split())))} "
 
 
 def standing_of(certificate: Certificate, at: datetime) -> Standing:

@@ -50,6 +50,8 @@ class Order:
     issuer: Issuer
     actor: Actor
     subscriber_id: int | None = None
+    agency_id: int | None = None
+    """The subscriber's, which the subject names."""
     key_label: str | None = None
     """Set when the private key is in the token."""
     authority_id: int | None = None
@@ -137,7 +139,17 @@ def draw_order(
     owner, issuer = f"subscriber/{holder.handle}", known.issuers.get(profile.name) or load_issuer_of(db, profile)
     known.issuers[profile.name] = issuer
     order = Order(
-        profile, subject, days, owner, issuer, wish.actor, holder.id, key_label, names=names, reference=wish.reference.strip()
+        profile,
+        subject,
+        days,
+        owner,
+        issuer,
+        wish.actor,
+        holder.id,
+        holder.agency_id,
+        key_label,
+        names=names,
+        reference=wish.reference.strip(),
     )
     return order, violations
 
@@ -177,8 +189,10 @@ def check_standing(db: Session, order: Order, spki_sha256: str, now: Now) -> Non
     _check_issuer(db, order.issuer)
     _check_predecessor(db, order, spki_sha256)
     if order.subscriber_id is not None:
+        db.execute(sa.select(Agency.id).where(Agency.id == order.agency_id).with_for_update(read=True))
         holder = db.get_one(Subscriber, order.subscriber_id)
-        db.execute(sa.select(Agency.id).where(Agency.id == holder.agency_id).with_for_update(read=True))
+        if holder.agency_id != order.agency_id:
+            raise Conflict(f"{holder.handle} came to another agency a moment ago: ask again, for a certificate that names that one")
         check_open(db, holder.agency, now())  # the moment after the wait for the row: it may be closed since this very second
 
 

@@ -16,6 +16,7 @@ from core.settings import ApprovalsConfig
 from pki.acts import REVOKE_MANY, RevocationActs
 from pki.certificates import format_serial
 from pki.crl import CrlPublisher
+from pki.inventory import Search, find_page
 from pki.models import Crl
 from pki.revocation import Revocations
 from pki.status_views import RevocationOrder
@@ -42,6 +43,24 @@ def test_nothing_is_issued_within_an_agency_that_was_closed_this_second(house: H
     assert not house.rows("intended")
 
 
+def test_no_certificate_names_an_agency_its_holder_has_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holder leaves it and it is closed, both when the certificate was drawn up and before it is written down."""
+
+    def leave_and_close() -> None:
+        with house.database.write() as db:
+            known: dict[str, Any] = {"at": house.clock(), "actor": ADMIN}
+            holder = registry.subscriber_named(db, "device")
+            left, other = holder.agency, registry.add_agency(db, code="H99", name="Sở Khác", locality="Hà Nội", **known)
+            registry.change_subscriber(db, holder, agency=other, **known)
+            house.clock.move(seconds=1)
+            agencies.close(db, left, agencies.Change(at=house.clock(), actor=ADMIN, effective=house.clock()))
+
+    before_write(monkeypatch, leave_and_close)
+    with pytest.raises(Conflict, match="another agency"):
+        house.issue()
+    house.issue()
+
+
 def test_an_authority_is_not_revoked_between_the_look_at_it_and_the_intent(house: House, database_kind: str) -> None:
     if database_kind != "postgresql":
         pytest.skip("in SQLite nobody writes while an intent is being stored")
@@ -60,6 +79,27 @@ def test_an_authority_is_not_revoked_between_the_look_at_it_and_the_intent(house
     with pytest.raises(Conflict, match="revoked"):
         house.issue()
     hasty.close()
+
+
+def test_of_two_names_certified_at_once_both_are_found(house: House, database_kind: str) -> None:
+    if database_kind != "postgresql":
+        pytest.skip("in SQLite nobody writes while an intent is being stored")
+    other = replace(house, database=Database(house.database.url.render_as_string(hide_password=False)))
+
+    def issue_as(of: House, name: str) -> None:
+        with of.database.write() as db:
+            registry.change_subscriber(
+                db, registry.subscriber_named(db, "device"), at=house.clock(), actor=ADMIN, common_name=f"Tên {name}"
+            )
+        of.issue()
+
+    house.issue()
+    with before_statement(house.database, "INSERT INTO holder_text", lambda: issue_as(other, "Hai")):
+        issue_as(house, "Một")
+    for text in ("mot", "hai"):
+        with house.database.read() as db:
+            assert find_page(db, Search(text=text), house.clock()).certificates
+    other.database.close()
 
 
 def test_a_crl_does_not_look_older_than_one_still_being_signed_where_the_clock_is_ahead(
