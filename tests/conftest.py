@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 
 from core.db import Database
@@ -18,6 +19,8 @@ from tests.scheduling import ByFile, longest_first
 from tests.software_keys import SoftwareKeys
 
 _KINDS = ("sqlite", "postgresql")
+settings.register_profile("condau", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("condau")
 
 
 class Clock:

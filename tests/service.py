@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,16 @@ class Answer:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback nobody listens on at this moment.
+
+    It is drawn from below those the kernel gives out by itself: neither a connection that somebody opens before the port is used,
+    nor one while a service is started again, can take it.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)  # two test runs hardly ever try the same one
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Service:

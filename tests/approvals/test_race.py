@@ -24,7 +24,7 @@ def _decide(url: str, verb: str, identifiers: list[int], hashes: list[str], barr
     with database.read() as db:
         db.connection()  # connecting takes longer than deciding
     for identifier, digest in zip(identifiers, hashes, strict=True):
-        barrier.wait(timeout=30)
+        barrier.wait(timeout=60)
         try:
             if verb == "withdraw":
                 office.approvals.withdraw(identifier, reason="", actor=ASKER)
@@ -48,7 +48,7 @@ def test_approve_against_withdraw_has_one_winner(database: Database, clock: Cloc
     processes = [context.Process(target=_decide, args=(url, verb, *arguments)) for verb in ("approve", against)]
     for process in processes:
         process.start()
-    told = [answers.get(timeout=60) for _ in range(2 * ROUNDS)]
+    told = [answers.get(timeout=120) for _ in range(2 * ROUNDS)]
     for process in processes:
         process.join(timeout=30)
     for item in asked:

@@ -56,7 +56,7 @@ def test_files_come_back_signed_and_one_bad_one_stops_no_other(office: Office, t
     answer = office.post([("a.pdf", documents[0]), ("hỏng.pdf", b"no PDF"), ("c.pdf", documents[1])])
     assert (answer.status_code, answer.json["state"]) == (201, "running")
     assert answer.headers["location"] == f"/v1/signatures/batches/{answer.json['id']}"
-    assert office.new_worker().work() == 3
+    assert office.new_worker().work(60) == 3
     batch = office.get("1").json
     assert (batch["state"], batch["progress"]) == ("done", {"total": 3, "left": 0, "done": 2, "failed": 1})
     found = items_of(office, 1)
@@ -85,7 +85,7 @@ def test_a_level_that_policy_lowers_is_said_for_each_item(office: Office) -> Non
             return document
 
     office.post([("a.pdf", make_pdf())], query="level=B-LTA")
-    office.new_worker(signer=Lowering()).work()
+    office.new_worker(signer=Lowering()).work(60)
     assert items_of(office, 1)[0]["level"] == "B-B"
 
 
@@ -127,10 +127,10 @@ def test_while_the_token_is_away_items_wait_and_then_go_on(office: Office, monke
     with monkeypatch.context() as broken:
         broken.setattr(office.house.keys, "key", away)
         with pytest.raises(Awake):
-            office.new_worker(threads=1, sleep=wake).work()
+            office.new_worker(threads=1, sleep=wake).work(60)
     batch = office.get("1").json
     assert (batch["state"], batch["progress"]["left"], batch["waits_for"]) == ("running", 5, "unplugged")
-    assert worker.work() == 5
+    assert worker.work(60) == 5
     batch = office.get("1").json
     assert (batch["state"], batch["progress"]["done"], batch["waits_for"]) == ("done", 5, None)
 
@@ -145,11 +145,11 @@ def test_a_worker_that_is_killed_loses_its_item_to_another(office: Office) -> No
 
     office.post_digests({"items": [{"digest": digest} for digest in DIGESTS[:2]]})
     with pytest.raises(Killed):
-        office.new_worker(threads=1, digests=Deadly()).work()
-    assert office.new_worker().work() == 1  # the other item
+        office.new_worker(threads=1, digests=Deadly()).work(60)
+    assert office.new_worker().work(60) == 1  # the other item
     assert office.get("1").json["state"] == "running"
     office.clock.move(seconds=21)
-    assert office.new_worker().work() == 1
+    assert office.new_worker().work(60) == 1
     assert office.get("1").json["progress"] == {"total": 2, "left": 0, "done": 2, "failed": 0}
 
 
@@ -164,9 +164,9 @@ def test_an_item_that_kills_three_workers_fails(office: Office) -> None:
     office.post_digests({"items": [{"digest": DIGESTS[0]}]})
     for _ in range(3):
         with pytest.raises(Killed):
-            office.new_worker(threads=1, digests=Deadly()).work()
+            office.new_worker(threads=1, digests=Deadly()).work(60)
         office.clock.move(seconds=21)
-    office.new_worker(digests=Deadly()).work()
+    office.new_worker(digests=Deadly()).work(60)
     assert items_of(office, 1)[0]["problem"]["detail"] == "signing it was cut off 3 times"
 
 
@@ -178,10 +178,10 @@ def test_the_first_result_counts_and_a_late_one_is_thrown_away(office: Office) -
     class Slow:
         def sign_pdf(self, *arguments: Any, **named: Any) -> Content:
             office.clock.move(seconds=60)
-            assert first.work() == 1  # its lease is over: another has it, and is faster
+            assert first.work(60) == 1  # its lease is over: another has it, and is faster
             return signer.sign_pdf(*arguments, **named)
 
-    office.new_worker(threads=1, signer=Slow()).work()
+    office.new_worker(threads=1, signer=Slow()).work(60)
     assert office.get("1").json["progress"] == {"total": 1, "left": 0, "done": 1, "failed": 0}
     assert signatures(office) == 2
     assert office.get("1/items/1/document").status_code == 200
@@ -190,11 +190,11 @@ def test_the_first_result_counts_and_a_late_one_is_thrown_away(office: Office) -
 
 def test_many_workers_sign_each_item_once(office: Office) -> None:
     office.post_digests({"items": [{"digest": hashlib.sha256(bytes([n])).hexdigest()} for n in range(40)]})
-    threads = [threading.Thread(target=office.new_worker().work) for _ in range(3)]
+    threads = [threading.Thread(target=office.new_worker().work, args=(60,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=90)
     assert office.get("1").json["progress"] == {"total": 40, "left": 0, "done": 40, "failed": 0}
     assert signatures(office) == 40
 
@@ -219,7 +219,7 @@ def test_cancelling_stops_what_is_not_signed(office: Office) -> None:
     answer = office.api.simulate_post("/v1/signatures/batches/1/cancellation", headers=KEY)
     assert (answer.json["state"], answer.json["progress"]["left"]) == ("cancelled", 0)
     assert worker._do(claim)  # too late
-    assert worker.work() == 0
+    assert worker.work(60) == 0
     assert [item["state"] for item in items_of(office, 1)] == ["cancelled"] * 2
     assert office.api.simulate_post("/v1/signatures/batches/1/cancellation", headers=KEY).status_code == 409
 
@@ -227,7 +227,7 @@ def test_cancelling_stops_what_is_not_signed(office: Office) -> None:
 def test_results_are_deleted_when_asked_and_when_their_time_is_up(office: Office) -> None:
     office.post([("a.pdf", make_pdf())])
     assert office.api.simulate_delete("/v1/signatures/batches/1", headers=KEY).status_code == 409
-    office.new_worker().work()
+    office.new_worker().work(60)
     office.post_digests({"items": [{"digest": DIGESTS[0]}]}, query="level=B-B&wait=20")
     assert len(office.folders()) == 2
     for _ in range(2):
@@ -268,9 +268,9 @@ def test_a_disk_that_is_full_is_an_outage(office: Office, monkeypatch: pytest.Mo
     with monkeypatch.context() as broken:
         broken.setattr("batches.spool.os.fsync", full)
         with pytest.raises(Awake):
-            office.new_worker(threads=1, sleep=wake).work()
+            office.new_worker(threads=1, sleep=wake).work(60)
     assert "no room" in office.get("1").json["waits_for"]
-    assert office.new_worker().work() == 1
+    assert office.new_worker().work(60) == 1
 
 
 def test_what_is_kept_is_for_nobody_else(office: Office) -> None:
@@ -281,7 +281,7 @@ def test_what_is_kept_is_for_nobody_else(office: Office) -> None:
 def test_a_certificate_revoked_meanwhile_fails_each_item_by_itself(office: Office) -> None:
     office.post_digests({"items": [{"digest": digest} for digest in DIGESTS[:2]]})
     office.clock.move(days=5000)
-    office.new_worker().work()
+    office.new_worker().work(60)
     assert {item["problem"]["error"] for item in items_of(office, 1)} == {"conflict"}
 
 
@@ -327,5 +327,5 @@ def test_an_activation_that_ends_meanwhile_ends_for_the_rest(office: Office) -> 
     assert office.post_digests({"items": [{"digest": digest} for digest in DIGESTS]}, activation=token).status_code == 409
     office.post_digests({"items": [{"digest": digest} for digest in DIGESTS[:2]]}, activation=token)
     office.clock.move(minutes=6)
-    office.new_worker().work()
+    office.new_worker().work(60)
     assert [item["problem"]["error"] for item in items_of(office, 1)] == ["refused"] * 2

@@ -62,7 +62,7 @@ def test_each_is_opened_with_its_own_and_none_is_seen_anywhere(
         assert office.post(files).status_code == 201
         assert kept(office) == ["1.password", "2.password", "3.password"]
         waiting = on_disk(office), in_database(office)
-        office.new_worker().work()
+        office.new_worker().work(60)
     assert [item["state"] for item in office.get("1/items").json["items"]] == ["done", "done", "failed", "failed", "done"]
     problems = [item["problem"]["violations"][0] for item in office.get("1/items?state=failed").json["items"]]
     assert [one["field"] for one in problems] == ["password", "password"]
@@ -90,10 +90,10 @@ def test_an_item_whose_worker_was_lost_is_opened_by_the_next(
     with monkeypatch.context() as patched:
         patched.setattr(office.house.signer, "sign_pdf", die)
         with pytest.raises(Killed):
-            office.new_worker(threads=1).work()
+            office.new_worker(threads=1).work(60)
     assert kept(office) == ["1.password"]
     office.clock.move(minutes=1)
-    assert office.new_worker().work() == 1
+    assert office.new_worker().work(60) == 1
     assert office.get("1").json["progress"]["done"] == 1
     assert kept(office) == []
 
@@ -104,7 +104,7 @@ def test_a_cancelled_batch_and_one_whose_key_is_gone_keep_none(office: Office, l
     assert kept(office) == []
     office.post([opened_by(FIRST), ("a.pdf", locked[0])])
     office.batches.config.key_file.write_text("6b" * 32)
-    office.new_worker().work()
+    office.new_worker().work(60)
     [item] = office.get("2/items").json["items"]
     assert (item["state"], item["problem"]["violations"][0]["field"]) == ("failed", "password")
     assert kept(office) == []

@@ -36,7 +36,7 @@ class SocketHsm:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self._socket.exists():
             assert time.monotonic() < deadline, "p11-kit server does not start"
             time.sleep(0.01)
@@ -47,7 +47,7 @@ class SocketHsm:
         self._server.send_signal(signal.SIGSTOP)  # so that it takes no new connection while the old ones die
         self.cut()
         self._server.kill()
-        self._server.wait(10)
+        self._server.wait(30)
         self._server = None
         with suppress(FileNotFoundError):
             self._socket.unlink()

@@ -47,7 +47,7 @@ def test_the_token_survives_kills_while_logging_in_and_making_keys(config: HsmCo
             time.sleep(chance.random() * 0.03)
             os.kill(program.pid, signal.SIGKILL)
         for program in programs:
-            output, _ = program.communicate(timeout=10)
+            output, _ = program.communicate(timeout=60)
             acknowledged += [line for line in output.splitlines() if len(line) == 16]
             assert "Error" not in output
         token = Token(config)

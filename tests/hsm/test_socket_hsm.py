@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +35,7 @@ def hsm() -> Iterator[SocketHsm]:
 
 
 class Load:
-    """Threads that sign without pause and note how each call went."""
+    """Threads that sign without pause and note when each call that went well, or was sent away, had begun."""
 
     def __init__(self, token: Token, threads: int) -> None:
         self._token = token
@@ -63,13 +63,21 @@ class Load:
                 key = self._token.key("under-load")
                 assert isinstance(key, ec.EllipticCurvePrivateKey)
                 key.public_key().verify(key.sign(b"m", ECDSA), b"m", ECDSA)
-                self.good.append(time.monotonic())
+                self.good.append(begun)
             except Unavailable:
-                self.away.append(time.monotonic())
+                self.away.append(begun)
                 time.sleep(0.01)
             except BaseException as error:  # noqa: BLE001 - whatever it is, the test must tell
                 self.wrong.append(error)
             self.longest = max(self.longest, time.monotonic() - begun)
+
+
+def until(wanted: Callable[[], object]) -> None:
+    """Wait for it; on a busy machine that takes a while."""
+    deadline = time.monotonic() + 30
+    while not wanted():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -83,21 +91,22 @@ def token(hsm: SocketHsm) -> Iterator[Token]:
 
 def test_an_unplugged_hsm_is_503_and_back_within_seconds(hsm: SocketHsm, token: Token) -> None:
     with Load(token, 4) as load:
-        time.sleep(0.5)
+        until(lambda: load.good)
         hsm.unplug()
         gone = time.monotonic()
-        time.sleep(1.5)
+        time.sleep(1)
+        until(lambda: any(at > gone for at in load.away))
         back = time.monotonic()
         hsm.plug_in()
-        time.sleep(2.5)
+        until(lambda: any(at > back for at in load.good))
+        served, ended = min(at for at in load.good if at > back), time.monotonic()
+        time.sleep(1.5)
         token.probe()
     assert load.wrong == []
-    assert any(gone + 0.2 < at < back for at in load.away)
-    assert not any(gone + 0.2 < at < back for at in load.good)
-    served = min(at for at in load.good if at > back)
-    assert served - back < 5
-    assert not any(at > served + 0.5 for at in load.away)
-    assert load.longest < 5
+    assert not any(gone < at < back for at in load.good)
+    assert served - back < 15
+    assert not any(at > ended for at in load.away)
+    assert load.longest < 15
 
 
 def test_a_cut_connection_is_replaced_without_an_error(hsm: SocketHsm, token: Token) -> None:
@@ -105,10 +114,10 @@ def test_a_cut_connection_is_replaced_without_an_error(hsm: SocketHsm, token: To
         for _ in range(3):
             time.sleep(0.4)
             hsm.cut()
-        time.sleep(0.6)
+        last = time.monotonic()
+        until(lambda: any(at > last for at in load.good))
     assert load.wrong == []
     assert len(load.away) <= 3 * 4
-    assert load.good[-1] > time.monotonic() - 1
 
 
 def test_several_sessions_are_in_flight_at_once(hsm: SocketHsm, token: Token) -> None:
@@ -121,9 +130,9 @@ def test_several_sessions_are_in_flight_at_once(hsm: SocketHsm, token: Token) ->
             assert several._connection is not None
             several._connection.run(lambda lane: lane.session.close())
             several.generate(f"{os.getpid()}-{turn}", KeySpec.P_256)
+        until(lambda: len(load.good) > 100)
     several.close()
     assert (load.wrong, load.away) == ([], [])
-    assert len(load.good) > 100
 
 
 def test_a_forked_child_has_a_connection_of_its_own(hsm: SocketHsm, token: Token) -> None:

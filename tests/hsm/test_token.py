@@ -175,14 +175,19 @@ def test_one_unusable_key_does_not_disturb_the_others(token: Token, tmp_path: Pa
 
 def test_a_hanging_call_does_not_hold_up_everybody(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one call hangs in the module, others give up in bounded time; when it returns, all is well again."""
-    monkeypatch.setattr(connection_module, "_WAIT", 0.3)
+    monkeypatch.setattr(connection_module, "_WAIT", 1.0)
     token.probe()
     assert token._connection is not None
-    release = threading.Event()
-    hanging = threading.Thread(target=lambda: token._run(lambda _: release.wait(20)))
+    inside, release = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        inside.set()
+        release.wait(60)
+
+    hanging = threading.Thread(target=lambda: token._run(hang))
     hanging.start()
-    time.sleep(0.05)
-    for bound in (0.5, 0.2, 0.2):
+    assert inside.wait(30)
+    for bound in (10, 0.9, 0.9):  # those after the first do not wait as it did
         started = time.monotonic()
         with pytest.raises(Unavailable, match="busy"):
             token.probe()
@@ -217,20 +222,30 @@ def test_a_wrong_pin_is_tried_once(config: HsmConfig, monkeypatch: pytest.Monkey
     token.close()
 
 
-def test_a_token_that_is_not_there_costs_little_time(config: HsmConfig, tmp_path: Path) -> None:
+def test_a_token_that_is_not_there_costs_little_time(config: HsmConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first call looks for it, those after it are told at once, and it is found when it is back."""
+    looks = 0
+    log_in = Token._log_in
+
+    def count(self: Token, pin: str) -> connection_module.Connection:
+        nonlocal looks
+        looks += 1
+        return log_in(self, pin)
+
+    monkeypatch.setattr(Token, "_log_in", count)
+    monkeypatch.setattr("hsm.token._BACKOFF", 30)
     (tmp_path / "hsm").rename(tmp_path / "away")
     token = Token(config)
     with pytest.raises(Unavailable) as caught:
         token.probe()
     assert (caught.value.part, caught.value.retry_after) == ("hsm", config.retry_after)
-    started = time.monotonic()
+    first = looks
     for _ in range(100):
         with pytest.raises(Unavailable):
             token.probe()
-    assert time.monotonic() - started < 0.2
+    assert looks == first
     (tmp_path / "away").rename(tmp_path / "hsm")
-    time.sleep(0.6)
+    token._try_again_at = time.monotonic()
     token.probe()
     token.close()
 

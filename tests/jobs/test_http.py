@@ -41,7 +41,7 @@ def test_from_a_dry_run_to_the_result_as_csv(office: Office, post: Any) -> None:
     where = answer.headers["location"]
     assert post("GET", f"{where}/rows", params={"state": "refused"}).json["rows"][0]["number"] == 5
     assert post("POST", f"{where}/execution").json["state"] == "running"
-    office.jobs.work(20)
+    office.jobs.work(60)
     assert post("GET", where, "auditor").json["progress"]["done"] == 3
     page = post("GET", f"{where}/rows", params={"limit": 2}).json
     rest = post("GET", f"{where}/rows", params={"limit": 2, "after": page["next"]}).json
@@ -65,7 +65,7 @@ def test_sent_twice_under_one_key_it_is_one_job(office: Office, post: Any) -> No
         for _ in range(2)
     ]
     assert twice[0].json == twice[1].json
-    assert (twice[1].json["state"], office.jobs.work(20)) == ("running", 1)
+    assert (twice[1].json["state"], office.jobs.work(60)) == ("running", 1)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_the_last_line_of_the_same_holder_counts_only_against_a_good_one(office:
 def test_executed_it_issues_each_row_once(office: Office) -> None:
     job = office.jobs.check_enrolments(_officers(office, 5), actor=ADMIN)
     office.jobs.execute(job.id, actor=ADMIN)
-    assert office.jobs.work(20) == 5
+    assert office.jobs.work(60) == 5
     view = office.jobs.find(job.id)
     assert (view.state, view.progress.done, view.progress.failed) == ("done", 5, 0)
     assert office.issued_to("can-bo") == [f"can-bo-{number}" for number in range(5)]
@@ -124,7 +124,7 @@ def test_a_row_that_fails_or_breaks_stops_no_other(office: Office, monkeypatch: 
 
     monkeypatch.setattr(EnrolmentKind, "perform", failing)
     office.jobs.execute(job.id, actor=ADMIN)
-    office.jobs.work(20)
+    office.jobs.work(60)
     assert [row.state for row in office.rows(job.id)] == ["done", "failed", "failed", "done"]
     assert office.jobs.find(job.id).state == "done"
 
@@ -136,7 +136,7 @@ def test_killed_in_the_middle_it_goes_on_elsewhere_without_doing_a_row_twice(off
     if broken == "ca-issuing":  # dies in the middle of a signature: an intent is left
         dying = Office(office.house.with_keys(BrokenKeys(office.house.keys, Killed())))
         with pytest.raises(Killed):
-            dying.jobs.work(5)
+            dying.jobs.work(60)
     else:  # dies after the certificate is stored, before the row is
         dying = Office(office.house)
         perform = dying.jobs._kinds["enrolment"].perform
@@ -147,10 +147,10 @@ def test_killed_in_the_middle_it_goes_on_elsewhere_without_doing_a_row_twice(off
 
         dying.jobs._kinds["enrolment"].perform = then_die  # type: ignore[method-assign, assignment]  # a death, not a method
         with pytest.raises(Killed):
-            dying.jobs.work(5)
+            dying.jobs.work(60)
     assert office.jobs.work(1) == 0  # the lease of the dead one still stands
     office.house.clock.move(seconds=61)
-    assert office.jobs.work(20) == 3
+    assert office.jobs.work(60) == 3
     assert office.jobs.find(job.id).state == "done"
     assert office.issued_to("can-bo") == [f"can-bo-{number}" for number in range(3)]
 
@@ -162,7 +162,7 @@ def test_a_worker_that_lost_its_lease_does_no_further_row(office: Office) -> Non
     taken = slow._take()
     assert taken is not None
     office.house.clock.move(seconds=61)
-    assert office.jobs.work(20) == 2
+    assert office.jobs.work(60) == 2
     assert slow._do_next(taken) is False
 
 
@@ -173,7 +173,7 @@ def test_while_the_token_is_away_rows_wait(office: Office) -> None:
     assert away.jobs.work(0.2) == 0
     assert {row.state for row in office.rows(job.id)} == {"ready"}
     office.house.clock.move(seconds=61)
-    assert office.jobs.work(20) == 2
+    assert office.jobs.work(60) == 2
 
 
 def test_a_cancelled_job_stops(office: Office) -> None:
@@ -193,7 +193,7 @@ def test_a_job_needs_the_approval_its_profiles_need_and_is_bound_to_its_rows(off
     assert (pending.kind, pending.payload["rows_sha256"]) == ("job.enrolment", job.rows_sha256)
     assert office.jobs.work(1) == 0
     office.jobs._approvals.approve(pending.id, payload_sha256=pending.payload_sha256, actor=OTHER)
-    assert office.jobs.work(20) == 2
+    assert office.jobs.work(60) == 2
 
 
 def test_nothing_to_do_is_said(office: Office) -> None:
@@ -217,7 +217,7 @@ def test_an_agency_is_replaced_and_what_brought_its_own_key_is_only_revoked(offi
     assert (job.progress.ready, job.estimate.measured) == (3, False)
     assert office.house.row(device).revoked_at is None
     office.jobs.execute(job.id, actor=ADMIN)
-    assert office.jobs.work(30) == 3
+    assert office.jobs.work(60) == 3
     first, second, third = office.rows(job.id)
     assert [row.state for row in (first, second, third)] == ["done"] * 3
     for row, old in zip((first, second), seals, strict=True):
@@ -248,11 +248,11 @@ def test_a_replacement_killed_between_successor_and_revocation_is_finished(offic
         raise Killed
 
     with pytest.raises(Killed):
-        office.another(revoke=die).work(5)
+        office.another(revoke=die).work(60)
     assert office.house.row(old).revoked_at is None
     before = len(office.house.rows("issued"))
     office.house.clock.move(seconds=61)
-    assert office.jobs.work(20) == 1
+    assert office.jobs.work(60) == 1
     assert office.house.row(old).revocation_reason == "superseded"
     assert len(office.house.rows("issued")) == before
 
@@ -269,6 +269,6 @@ def test_what_is_suspended_or_revoked_meanwhile_is_revoked_in_the_end(office: Of
             office.house.revocations.revoke(serial, reason="superseded", actor=OTHER)
         office.house.revocations.revoke(serial, reason=reason, actor=actor)
 
-    assert office.another(revoke=revoke_too_late).work(30) == 3
+    assert office.another(revoke=revoke_too_late).work(60) == 3
     assert [row.state for row in office.rows(job.id)] == ["done"] * 3
     assert {office.house.row(serial).revocation_reason for serial in (suspended, seal)} == {"superseded"}

@@ -216,7 +216,7 @@ def test_two_closures_at_once_are_one(house: House) -> None:
     barrier, results = threading.Barrier(2), []
 
     def close() -> None:
-        barrier.wait()
+        barrier.wait(60)
         try:
             with house.database.write() as db:
                 agency: Agency = registry.agency_with_code(db, "H62")

@@ -44,7 +44,7 @@ def test_the_watcher_looks_by_itself_when_something_changed(served: House) -> No
     crl = served.crl
     revocations = Revocations(database=served.database, crl=crl, now=served.clock, changed=watcher.nudge)
     receipt = revocations.revoke(served.issue().serial, reason="superseded", actor=ADMIN)
-    for _ in range(100):
+    for _ in range(300):
         seen = revocations.receipt(receipt.id).visible
         if seen.crl_seconds is not None and seen.ocsp_seconds is not None:
             break

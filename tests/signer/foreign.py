@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import subprocess
 import threading
 import time
@@ -20,10 +19,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509 import ocsp
 
+from tests.service import free_port
 from tests.verifier.authorities import Identity
 
 Behaviour = Callable[["Handler", bytes], None]
 """Given who asks and the honest answer, it answers."""
+PATIENCE: Final = 2
+"""For so many seconds one answer may take, says whoever asks."""
 _CA: Final = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n"
 _CONFIG: Final = "[ca]\ndefault_ca=x\n[x]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=30\n"
 _SERIALS: Final = {"root": 1, "issuing": 2, "signer": 3, "ocsp": 4}
@@ -51,7 +53,7 @@ class Foreign:
         if path != "/ocsp":
             file = self.folder / path.lstrip("/")
             return file.read_bytes() if file.is_file() else b""
-        connection = http.client.HTTPConnection("127.0.0.1", self.responder_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.responder_port, timeout=30)
         try:
             connection.request("POST", "/", request, {"Content-Type": "application/ocsp-request"})
             return connection.getresponse().read()
@@ -122,16 +124,14 @@ def drip_head(handler: Handler, answer: bytes) -> None:
 
 def stall(_: Handler, __: bytes) -> None:
     """Nothing, for longer than anybody waits."""
-    time.sleep(3)
+    time.sleep(2 * PATIENCE)
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[Foreign]:
     """The authority with its servers, on loopback."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     foreign = Foreign(folder, f"127.0.0.1:{server.server_port}", port)
     server.foreign = foreign  # type: ignore[attr-defined]  # for the handlers
     _make(folder, foreign.host)
@@ -155,7 +155,7 @@ def _wait_for(foreign: Foreign) -> None:
     """Ask it for real: openssl's responder hangs over a connection that says nothing."""
     pair = foreign.certificate("signer"), foreign.certificate("issuing")
     asked = ocsp.OCSPRequestBuilder().add_certificate(*pair, hashes.SHA1()).build().public_bytes(Encoding.DER)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         try:
             assert foreign.answer("/ocsp", asked)

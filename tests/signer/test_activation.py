@@ -233,7 +233,7 @@ def test_nothing_secret_is_kept_or_said(office: Office, caplog: pytest.LogCaptur
 
 def _take(url: str, held: Held, record: int, at: object, barrier: object, answers: object) -> None:
     database = Database(url)
-    barrier.wait()  # type: ignore[attr-defined]  # multiprocessing's proxies are untyped
+    barrier.wait(60)  # type: ignore[attr-defined]  # multiprocessing's proxies are untyped
     try:
         with database.write() as db:
             use_activation(db, held, record, digest=DIGEST, at=at)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from core.settings import FetchConfig
 from pki.fetch import Fetcher
 from signer.extend import ExtendOptions, ExtensionLevel
 from tests.conftest import Clock
-from tests.signer.foreign import Behaviour, Foreign, Handler, drip, drip_head, running, stall
+from tests.signer.foreign import PATIENCE, Behaviour, Foreign, Handler, drip, drip_head, running, stall
 from tests.signer.house import CLIENT, House
 from tests.signer.test_extend import judge
 from tests.signer.test_levels import read_store
@@ -49,7 +49,7 @@ def signed(noi_khac: Foreign) -> bytes:
 
 
 def fetcher(*hosts: str) -> Fetcher:
-    return Fetcher(FetchConfig(hosts=hosts, seconds=1, size=20_000))
+    return Fetcher(FetchConfig(hosts=hosts, seconds=PATIENCE, size=20_000))
 
 
 def extend(house: House, document: bytes, level: ExtensionLevel, *hosts: str) -> bytes:

@@ -29,13 +29,13 @@ def samples() -> list[bytes]:
 
 
 def try_to_sign(house: House, document: bytes, options: PdfOptions, image: bytes | None = None) -> bytes | None:
-    start = time.monotonic()
+    start = time.thread_time()
     try:
         return sign_pdf(house.signer, document, options, CLIENT, image=image)
     except CondauError:
         return None
     finally:
-        assert time.monotonic() - start < SECONDS
+        assert time.thread_time() - start < SECONDS
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

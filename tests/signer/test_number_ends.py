@@ -47,8 +47,13 @@ def cut_off(desk: Desk, document: bytes, number: str, patch: pytest.MonkeyPatch)
             desk.sign(document, number=number, activation=desk.token(), **ISSUE)
 
 
+def this_year(desk: Desk) -> int:
+    """The register's, which begins seven hours before that of the clock."""
+    return desk.clock().astimezone(VIETNAM).year
+
+
 def state(desk: Desk, number: str) -> str:
-    return desk.register.find(AGENCY, number, desk.clock().astimezone(VIETNAM).year).state
+    return desk.register.find(AGENCY, number, this_year(desk)).state
 
 
 def told(desk: Desk, action: str) -> list[dict[str, Any]]:
@@ -107,7 +112,7 @@ def test_of_two_that_sign_one_document_only_the_later_comes_out(desk: Desk, monk
 def test_a_number_that_was_cut_off_is_given_back_with_a_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch, actor: Any) -> None:
     number, document = desk.number(), desk.approved()
     cut_off(desk, document, number, monkeypatch)
-    desk.register.let_go(AGENCY, number, desk.clock().year, actor, reason="máy chủ mất điện")
+    desk.register.let_go(AGENCY, number, this_year(desk), actor, reason="máy chủ mất điện")
     assert state(desk, number) == "free"
     assert told(desk, "number.let-go") == [{"series": "QĐ", "before": "open", "reason": "máy chủ mất điện"}]
     assert desk.number() == number
@@ -117,7 +122,7 @@ def test_a_document_whose_number_was_given_back_meanwhile_does_not_come_out(desk
     number, finish = desk.number(), pdf.finish
 
     def slow(*given: Any) -> Content:
-        desk.register.let_go(AGENCY, number, desk.clock().year, ADMIN, reason="nhầm")
+        desk.register.let_go(AGENCY, number, this_year(desk), ADMIN, reason="nhầm")
         assert desk.number() == number  # somebody else has it by now
         return finish(*given)
 
@@ -131,7 +136,7 @@ def test_the_page_of_a_document_that_did_not_come_out_is_not_found(desk: Desk, m
     number, document, finish = desk.number(), desk.approved(), pdf.finish
 
     def slow(*given: Any) -> Content:
-        desk.register.let_go(AGENCY, number, desk.clock().year, ADMIN, reason="nhầm")
+        desk.register.let_go(AGENCY, number, this_year(desk), ADMIN, reason="nhầm")
         return finish(*given)
 
     monkeypatch.setattr(pdf, "finish", slow)
@@ -156,7 +161,7 @@ def test_number_and_page_count_together_or_not_at_all(desk: Desk, monkeypatch: p
 
 
 def test_a_used_number_is_never_given_back_and_a_void_one_is_nobodys(desk: Desk) -> None:
-    number, year = desk.number(), desk.clock().year
+    number, year = desk.number(), this_year(desk)
     document = desk.approved()
     desk.sign(document, number=number, activation=desk.token(), **ISSUE)
     for actor in (CLIENT, ADMIN):
@@ -198,7 +203,7 @@ def test_a_client_gives_back_its_own_only(desk: Desk, monkeypatch: pytest.Monkey
     cut_off(desk, desk.approved(), number, monkeypatch)
     other = type(CLIENT)("other", "client", "request-9")
     with pytest.raises(Conflict, match="not held by other"):
-        desk.register.let_go(AGENCY, number, desk.clock().year, other, reason="thử")
+        desk.register.let_go(AGENCY, number, this_year(desk), other, reason="thử")
 
 
 def test_what_nobody_took_up_again_is_given_back_after_half_an_hour(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

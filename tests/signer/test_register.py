@@ -191,7 +191,7 @@ def test_hostile_wishes_end_in_types(register: Register) -> None:
 def _hold(url: str, at: datetime, count: int, barrier: object, answers: object) -> None:
     database = Database(url)
     register = Register(database=database, now=lambda: at)
-    barrier.wait()  # type: ignore[attr-defined]  # multiprocessing's proxies are untyped
+    barrier.wait(60)  # type: ignore[attr-defined]  # multiprocessing's proxies are untyped
     found = [register.hold(CODE, Wanted("QĐ-UBND", PERSON), DMS).number for _ in range(count)]
     try:
         register.hold(CODE, Wanted("TB-UBND", PERSON, number=5), DMS if multiprocessing.current_process().name == "0" else OTHER)

@@ -173,10 +173,12 @@ def test_sigterm_lets_what_was_begun_finish(new_service: Instances) -> None:
     service.start()
     load = Load(service, clients=6)
     load.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not load.tally.statuses[200] and time.monotonic() < deadline:
         time.sleep(0.05)
     assert service.stop() == 0
+    while not load.tally.broken and time.monotonic() < deadline + 30:
+        time.sleep(0.05)
     tally = load.stop()
     assert set(tally.statuses) <= {200, 201}
     assert tally.statuses[200]
@@ -188,6 +190,10 @@ def test_sigterm_lets_what_was_begun_finish(new_service: Instances) -> None:
 def test_sigint_stops_it_as_well(new_service: Instances) -> None:
     service = new_service.make()
     service.start()
+    deadline = time.monotonic() + 60
+    while not all(len(list(Path(f"/proc/{pid}/task").iterdir())) > 1 for pid in service.worker_pids()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     time.sleep(2)  # a worker that is still being started would say so in the log
     began = time.monotonic()
     os.killpg(service.pid, signal.SIGINT)  # what Ctrl-C sends: to the master and every worker at once

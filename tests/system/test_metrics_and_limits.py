@@ -104,7 +104,7 @@ def answers_of_the_general_way(service: Service, times: int, key: str | None = N
 def test_a_rate_holds_on_both_ways_and_the_answer_says_when_to_come_back(limited: Service) -> None:
     """The anonymous of one address, three a second, whichever way they take."""
     for ask in (answers_of_the_lane, answers_of_the_general_way):
-        answers = ask(limited, 12)
+        answers = ask(limited, 40)  # a machine that is busy gives a few of them in a second, not forty
         assert answers[0] == (200, 0)
         assert (429, 1) in answers
         assert {200, 429} == {status for status, _ in answers}

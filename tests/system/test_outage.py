@@ -62,9 +62,9 @@ def test_an_unplugged_hsm_is_503_and_heals_without_a_restart(hsm: tuple[Service,
     time.sleep(2)
     socket_hsm.plug_in()
     back = time.monotonic()
-    service.wait_ready(seconds=5)
+    service.wait_ready(seconds=15)
     healed = [service.request("POST", "/tsa?", b"", kind="application/timestamp-query").status for _ in range(20)]
-    assert time.monotonic() - back < 5
+    assert time.monotonic() - back < 15
     time.sleep(max(0.0, back + 5 - time.monotonic()))
     before = load.tally.statuses[503]
     time.sleep(2)

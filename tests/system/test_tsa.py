@@ -224,6 +224,9 @@ def test_a_successor_takes_over_under_load_without_a_pause(tsa: Service) -> None
         thread.start()
     told = tsa.condau("timestamp-units", "rsa", "--successor")
     time.sleep(IDENTITY_AGE.total_seconds() + 2)
+    deadline = time.monotonic() + 60
+    while len(signers) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
     stop.set()
     for thread in threads:
         thread.join(timeout=30)
@@ -299,7 +302,7 @@ HEAD = f"POST /tsa HTTP/1.1\r\nHost: a\r\nContent-Type: {QUERY_TYPE}\r\nConnecti
     ids=["cut off", "cut off between chunks", "broken chunk"],
 )
 def test_half_a_body_is_400_at_once(tsa: Service, sent: bytes, end: bool) -> None:
-    with socket.create_connection(("127.0.0.1", tsa.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", tsa.port), timeout=30) as connection:
         connection.sendall(sent)
         if end:
             connection.shutdown(socket.SHUT_WR)

@@ -17,7 +17,7 @@ HEAD = b"POST /tsa HTTP/1.1\r\nHost: h\r\nContent-Type: application/timestamp-qu
 
 
 def connect(service: Service) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", service.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", service.port), timeout=30)
 
 
 def whole(body: bytes = QUERY) -> bytes:

@@ -195,7 +195,7 @@ def test_a_thread_keeps_it_fresh_and_notices_when_time_is_good_again() -> None:
             clock.now()
         for source in sources:
             source.failure = None
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not clock.state().trusted:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -221,8 +221,10 @@ def test_a_fault_in_a_source_fails_closed(caplog: pytest.LogCaptureFixture, monk
     try:
         with pytest.raises(ClockUntrusted, match="not been asked"):
             clock.now()
-        time.sleep(0.1)
-        assert "a bug" in caplog.text
+        deadline = time.monotonic() + 30
+        while "a bug" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         assert not clock.state().trusted
     finally:
         clock.close()
