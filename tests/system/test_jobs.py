@@ -26,7 +26,7 @@ def service(new_service: Instances) -> Iterator[Service]:
     """A service of this test's own."""
     service = new_service.make()
     with (service.home / "condau.toml").open("a", encoding="utf-8") as settings:
-        settings.write('\n[approvals]\nissue = ["device"]\nrole = ["admin"]\n')
+        settings.write('\n[approvals]\nissue = ["device"]\nrole = ["admin"]\n\n[jobs]\nrows_per_second = 6\n')
     service.start()
     yield service
     service.end()
@@ -47,15 +47,15 @@ def _progress(service: Service, job: object) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_a_job_and_a_batch_survive_kill_9_of_every_worker_and_do_each_row_once(service: Service, tmp_path: Path) -> None:
-    lines = ["subscriber,profile,reference"]
+    lines, document = ["subscriber,profile,reference"], qpdf(tmp_path, make_pdf(), "--encrypt", PASSWORD, "owner", "256", "--")
     for number in range(OFFICERS):
         body = {"handle": f"cb-{number}", "kind": "officer", "common_name": f"Cán bộ {number}", "agency": "000.00.00.X00"}
         _post(service, "/v1/subscribers", json.dumps(body).encode(), "application/json", 201)
         lines.append(f"cb-{number},officer,1/PYC")
     job = _post(service, "/v1/jobs/enrolments?execute=true", "\n".join(lines).encode(), "text/csv", 201)["id"]
-    batch = DigestBatch(service, 200, "two-hundred")
     _wait(service, job, at_least=4)
-    locked = _send_locked(service, tmp_path)
+    locked = _send_locked(service, document)
+    batch = DigestBatch(service, 200, "two-hundred")
     service.kill()
     waiting = list((service.home / "spool" / "batches").rglob("*.password"))
     assert waiting, "nothing was left to open"
@@ -74,9 +74,8 @@ def test_a_job_and_a_batch_survive_kill_9_of_every_worker_and_do_each_row_once(s
     _check_locked(service, locked, tmp_path)
 
 
-def _send_locked(service: Service, folder: Path) -> str:
+def _send_locked(service: Service, document: bytes) -> str:
     """A batch of encrypted documents, and where it is."""
-    document = qpdf(folder, make_pdf(), "--encrypt", PASSWORD, "owner", "256", "--")
     said = b'--b\r\nContent-Disposition: form-data; name="options"\r\n\r\n' + json.dumps({"password": PASSWORD}).encode() + b"\r\n"
     head = '--b\r\nContent-Disposition: form-data; name="file"; filename="{}.pdf"\r\n\r\n'
     parts = [said + head.format(number).encode() + document + b"\r\n" for number in range(LOCKED)]
