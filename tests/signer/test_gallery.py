@@ -118,7 +118,7 @@ def test_the_newest_version_counts_and_the_older_ones_stay(house: House, gallery
     assert [(row.name, row.version) for row in gallery.looks(AGENCY)] == [("copy", 2)]
     assert gallery.look(AGENCY, "person") == built_in("person")
     with house.database.read() as db:
-        entries = list(db.scalars(sa.select(AuditEntry).where(AuditEntry.action == "look.keep")))
+        entries = list(db.scalars(sa.select(AuditEntry).where(AuditEntry.action == "look.keep").order_by(AuditEntry.id)))
     assert [entry.detail["sha256"] for entry in entries] == [first.sha256, second.sha256]
 
 
@@ -139,7 +139,7 @@ def test_pictures_are_kept_in_versions_of_each_owner(house: House, gallery: Gall
     with pytest.raises(NotFound):
         gallery.picture(AGENCY, "logo")
     with house.database.read() as db:
-        entries = list(db.scalars(sa.select(AuditEntry).where(AuditEntry.action == "picture.keep")))
+        entries = list(db.scalars(sa.select(AuditEntry).where(AuditEntry.action == "picture.keep").order_by(AuditEntry.id)))
     assert [(entry.subject, entry.detail["source"]) for entry in entries][::3] == [(OFFICER, "signature"), (AGENCY, "seal")]
 
 
