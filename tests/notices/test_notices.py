@@ -194,7 +194,8 @@ def test_what_was_given_up_is_tried_again_by_hand_with_its_history(
     [delivery] = _deliveries(database)
     assert (delivery.state, [attempt.problem for attempt in delivery.history]) == ("delivered", ["answered 500"] * 2 + [None])
     with database.read() as db:
-        assert db.scalars(sa.select(AuditEntry.actor).where(AuditEntry.action == "delivery.retry").order_by(AuditEntry.id)).all() == ["a", "condau"]
+        retried = sa.select(AuditEntry.actor).where(AuditEntry.action == "delivery.retry").order_by(AuditEntry.id)
+        assert db.scalars(retried).all() == ["a", "condau"]
 
 
 def test_only_what_everybody_was_told_long_ago_is_forgotten(
