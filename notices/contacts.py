@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from audit.log import Actor, append
-from core.errors import NotFound, Rejected
+from core.errors import Conflict, NotFound, Rejected
 from notices.models import Contact
 from registry.registry import agency_with_code, subscriber_named
 
@@ -31,6 +32,10 @@ def set_contact(db: Session, kind: str, name: str, email: str | None, *, at: dat
     db.execute(sa.delete(Contact).where(Contact.owner == owner))
     if email is not None:
         db.add(Contact(owner=owner, email=email))
+    try:
+        db.flush()
+    except IntegrityError as error:
+        raise Conflict(f"somebody else changed the contact of {owner} at this moment: look at it") from error
     append(db, at=at, actor=actor, action="contact.change", subject=owner, present=email is not None)
     return owner
 

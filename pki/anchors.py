@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from audit.log import Actor, append
@@ -81,7 +82,10 @@ def install_anchor(db: Session, *, at: datetime, actor: Actor, data: bytes, doma
         anchor = TrustAnchor(sha256=wanted, domain=domain, subject=subject, der=der, installed_at=at)
         db.add(anchor)
     anchor.domain, anchor.installed_at, anchor.removed_at = domain, at, None
-    db.flush()
+    try:
+        db.flush()
+    except IntegrityError as error:
+        raise Conflict("this anchor is being installed by somebody else at this moment") from error
     append(db, at=at, actor=actor, action="anchor.install", subject=wanted, domain=domain, name=anchor.subject)
     return anchor
 
@@ -89,7 +93,9 @@ def install_anchor(db: Session, *, at: datetime, actor: Actor, data: bytes, doma
 def remove_anchor(db: Session, *, at: datetime, actor: Actor, sha256: str) -> None:
     """Trust it no more; raises NotFound."""
     wanted = parse_fingerprint(sha256)
-    anchor = db.scalar(sa.select(TrustAnchor).where(TrustAnchor.sha256 == wanted, TrustAnchor.removed_at.is_(None)))
+    anchor = db.scalar(
+        sa.select(TrustAnchor).where(TrustAnchor.sha256 == wanted, TrustAnchor.removed_at.is_(None)).with_for_update()
+    )
     if anchor is None:
         raise NotFound("sha256", f"no installed anchor has the SHA-256 {wanted}")
     anchor.removed_at = at

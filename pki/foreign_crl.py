@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from audit.log import Actor, append
@@ -41,7 +42,10 @@ def keep_foreign_crl(db: Session, data: bytes, *, at: datetime, actor: Actor) ->
     row.issuer = issuer.subject.rfc4514_string()
     row.der, row.this_update, row.next_update = crl.public_bytes(Encoding.DER), crl.last_update_utc, crl.next_update_utc
     row.imported_at = at
-    db.flush()
+    try:
+        db.flush()
+    except IntegrityError as error:
+        raise Conflict("the first list of this authority is being imported by somebody else at this moment") from error
     append(db, at=at, actor=actor, action="crl.keep", subject=key, issuer=row.issuer, this_update=row.this_update.isoformat())
     return row
 

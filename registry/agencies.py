@@ -155,10 +155,11 @@ def _add(db: Session, agency: Agency, version: AgencyVersion, change: Change, ac
     version.since = change.effective
     version.closed = bool(version.closed)
     agency.versions.append(version)
+    code = agency.code  # which is not known any more when the transaction has failed
     try:
         db.flush()
     except IntegrityError as error:
-        raise Conflict(f"another change of {agency.code} counts from the same moment on") from error
+        raise Conflict(f"another change of {code} counts from the same moment on") from error
     effective = change.effective.isoformat()
     append(db, at=change.at, actor=change.actor, action=action, subject=agency.code, effective=effective, **detail)
     return version

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from audit.log import Actor, append
@@ -108,8 +109,9 @@ class Authorisations:
     def withdraw(self, identifier: int, actor: Actor) -> SigningAuthorisation:
         """End one now; what was signed under it stays. Raises NotFound, Conflict."""
         at = self._now()
+        mine = sa.select(SigningAuthorisation).where(SigningAuthorisation.id == identifier)
         with self._database.write() as db:
-            row = db.get(SigningAuthorisation, identifier) if identifier < 1 << 63 else None
+            row = db.scalar(mine.with_for_update(of=SigningAuthorisation)) if identifier < 1 << 63 else None
             if row is None:
                 raise NotFound("authorisation", f"there is no authorisation {identifier}")
             if row.withdrawn_at is not None:
@@ -141,6 +143,10 @@ class Authorisations:
             row.one_person, row.one_person_until, row.one_series = decision, new.one_person_until, new.one_series
             row.changed_at, row.changed_by = at, actor.name
             db.add(row)
+            try:
+                db.flush()
+            except IntegrityError as error:
+                raise Conflict(f"another decision of {code[:80]} was recorded at this moment: look at it") from error
             until = None if new.one_person_until is None else new.one_person_until.isoformat()
             what = {"one_person": decision, "one_person_until": until, "one_series": new.one_series}
             append(db, at=at, actor=actor, action="agency.signing-rule", subject=agency.code, **what)
