@@ -132,7 +132,7 @@ class BatchWorker:
         """The signed document, or the signature of a digest as JSON; and the level it is at."""
         batch, item = claim.batch, claim.item
         actor = Actor(batch.client, batch.role, f"batch-{batch.id}-{item.number}")
-        activation = None if batch.activation is None else KeptToken(batch.activation)
+        activation = None if batch.activation is None else KeptToken(batch.activation, act=f"{folder.name}/{item.number}")
         if batch.kind == "digest":
             asked = {"digest": item.digest, "algorithm": item.options["algorithm"], "signer": batch.serial, "level": batch.level}
             found = self._digests.sign(DigestRequest.model_validate(asked), actor, activation=activation)

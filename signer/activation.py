@@ -68,6 +68,8 @@ class KeptToken:
     """A token that was shown with a batch, for the items that are signed later: its SHA-256 (lower-case hex), never itself."""
 
     sha256: str
+    act: str | None = None
+    """A name no other item has: what was cut off and is signed anew under this name is the same act, counted once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class Held:
     person: str
     """The handle of who activated the key."""
     person_id: int
+    act: str | None = None
+    """As the :class:`KeptToken` has it."""
 
 
 class Activations:
@@ -216,17 +220,17 @@ def find_activation(db: Session, token: str | KeptToken, *, key: Subscriber, cli
 
     The token is looked up by its digest, so that no comparison of ours takes longer the more of a guess is right.
     """
-    digested = token.sha256 if isinstance(token, KeptToken) else token_digest(token)
+    digested, act = (token.sha256, token.act) if isinstance(token, KeptToken) else (token_digest(token), None)
     row = db.scalar(sa.select(Activation).where(Activation.token_sha256 == digested))
     if row is None or row.key_id != key.id or row.client != client:
         raise Refused("activation", f"is none for the key of {key.handle} and this client: ask for one at /v1/activations")
     if row.expires_at <= at:
         raise Refused("activation", f"ended at {row.expires_at.isoformat()}: ask for a new one at /v1/activations")
-    if row.used >= row.most:
+    if row.used >= row.most and _use_for(db, row.id, act) is None:
         raise Refused("activation", f"is used up: it was for {row.most} acts; ask for a new one at /v1/activations")
     if row.digests is not None and digest not in row.digests:
         raise Refused("activation", "was given for other documents, by their digests: ask for one for this document")
-    return Held(row.id, row.person.handle, row.person_id)
+    return Held(row.id, row.person.handle, row.person_id, act)
 
 
 def check_many(
@@ -255,14 +259,30 @@ def check_many(
 
 
 def use_activation(db: Session, held: Held, signature_id: int, *, digest: str, at: datetime) -> None:
-    """Use one act up in the transaction of the signature's intent; raises Refused when none is left at this moment."""
-    left = sa.update(Activation).where(Activation.id == held.id, Activation.used < Activation.most, Activation.expires_at > at)
-    row = db.execute(left.values(used=Activation.used + 1).returning(Activation.digests)).first()
-    if row is None:
+    """Use one act up in the transaction of the signature's intent; raises Refused when none is left at this moment.
+
+    An act of this name that was begun before uses up nothing more: its use is this signature's from now on.
+    """
+    query = sa.select(Activation).where(Activation.id == held.id).with_for_update(of=Activation)
+    row = db.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+    if row is not None and row.expires_at > at:
+        begun = _use_for(db, row.id, held.act)
+        if begun is not None:
+            begun.signature_id = signature_id
+            return
+    if row is None or row.expires_at <= at or row.used >= row.most:
         raise Refused("activation", "was used up or ended at this moment: ask for a new one at /v1/activations")
     if row.digests is not None and digest in _used_digests(db, held.id):
         raise Refused("activation", "was used for this document already: ask for a new one at /v1/activations")
-    db.add(ActivationUse(activation_id=held.id, signature_id=signature_id))
+    row.used += 1
+    db.add(ActivationUse(activation_id=held.id, signature_id=signature_id, act=held.act))
+
+
+def _use_for(db: Session, activation: int, act: str | None) -> ActivationUse | None:
+    """What the act of this name has used up already."""
+    if act is None:
+        return None
+    return db.scalar(sa.select(ActivationUse).where(ActivationUse.activation_id == activation, ActivationUse.act == act))
 
 
 def release_activations(db: Session, signature_id: int) -> None:

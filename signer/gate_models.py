@@ -140,6 +140,9 @@ class ActivationUse(Base):
     """One act under an activation."""
 
     __tablename__ = "activation_use"
+    __table_args__ = (sa.UniqueConstraint("activation_id", "act"),)
 
     activation_id: Mapped[int] = mapped_column(sa.ForeignKey("activation.id"), primary_key=True)
     signature_id: Mapped[int] = mapped_column(sa.ForeignKey(Signature.id), primary_key=True, index=True)
+    act: Mapped[str | None] = mapped_column(sa.String(48))
+    """The batch's item (see :class:`signer.activation.KeptToken`): signing it again, after it was cut off, is the same act."""

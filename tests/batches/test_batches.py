@@ -24,8 +24,9 @@ from registry.models import ApiClient, Role
 from registry.registry import add_client, key_digest
 from signer.activation import Activations, Proof, Scope, code_source
 from signer.activation_holders import ActivationHolders
+from signer.gate_models import Activation, ActivationUse
 from signer.levels import Reached
-from signer.models import Signature
+from signer.models import Signature, SignatureState
 from tests.batches.conftest import KEY, Office
 from tests.signer.house import CLIENT, OFFICER
 from tests.signer.pdfs import judge, make_pdf
@@ -329,3 +330,39 @@ def test_an_activation_that_ends_meanwhile_ends_for_the_rest(office: Office) -> 
     office.clock.move(minutes=6)
     office.new_worker().work(60)
     assert [item["problem"]["error"] for item in items_of(office, 1)] == ["refused"] * 2
+
+
+@pytest.mark.parametrize("scope", [Scope(acts=2), Scope(digests=tuple(DIGESTS[:2]))], ids=["acts", "digests"])
+def test_an_item_cut_off_after_its_key_was_used_goes_on_under_its_activation(
+    office: Office, monkeypatch: pytest.MonkeyPatch, scope: Scope
+) -> None:
+    """Whether its worker was killed or what comes after the key was away: it is the act that was counted already."""
+
+    class Killed(BaseException):
+        """kill -9, as far as a test can have it."""
+
+    token = activate(office, scope)
+    office.post_digests({"items": [{"digest": digest} for digest in DIGESTS[:2]]}, activation=token)
+    for end in (Killed(), Unavailable("tsa", "it went away")):
+        with monkeypatch.context() as patched:
+            patched.setattr("signer.digests._build", raising(end))
+            with pytest.raises(Killed):
+                office.new_worker(threads=1, sleep=raising(Killed())).work(60)
+        office.clock.move(seconds=21)
+    office.new_worker(threads=1).work(60)
+    assert [item["problem"] for item in items_of(office, 1)] == [None, None]
+    with office.house.database.read() as db:
+        assert db.execute(sa.select(Activation.used, Activation.most)).one() == (2, 2)
+        uses = db.scalars(sa.select(ActivationUse.signature_id).order_by(ActivationUse.signature_id)).all()
+        made = db.scalars(sa.select(Signature.id).where(Signature.state == SignatureState.SIGNED).order_by(Signature.id)).all()
+    assert (len(uses), len(made), max(uses)) == (2, 4, max(made))
+    assert office.post_digests({"items": [{"digest": DIGESTS[2]}]}, activation=token).status_code == 409
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    """What raises it, however it is called."""
+
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
