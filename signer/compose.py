@@ -177,18 +177,18 @@ class _Composer:
             if options.number is None:
                 return None
             writing = write_number(text, options.number, font=font, size=part.size)
-            rectangle, field, what = options.number_rectangle, "number_rectangle", "“Số:” with a blank behind it"
+            rectangle, field, what = options.number_rectangle, "number_rectangle", "“Số:” with a wide enough blank behind it"
         else:
             if options.issued_on is None:
                 return None
             writing = write_date(text, options.issued_on, font=font, size=part.size)
-            rectangle, field, what = options.date_rectangle, "date_rectangle", "“ngày … tháng … năm …”"
+            rectangle, field, what = options.date_rectangle, "date_rectangle", "“ngày … tháng … năm …” with wide enough blanks"
         if writing is None:
             if rectangle is None:
                 raise Rejected(field, f"{what} is not found on page 1: give {field}")
             box = parse_rectangle(rectangle)
             block = self._block(look, part, (0, 0, box[2] - box[0], box[3] - box[1]), smallest=_SMALLEST)
-            return Mark(1, box, [block], look.name, self._act.look.title)
+            return Mark(1, box, [block], look.name, self._act.look.title, option=field)
         if not writing.runs:
             return None
         x0, y0 = writing.box[:2]

@@ -133,7 +133,8 @@ class Gates:
                 _check_apart(db, key, seen)
         if seen.violations:
             raise Refused.all(seen.violations)
-        return Permit(profile=request.profile, passed=seen.passed, activation=seen.activation, claim=seen.claim)
+        number = None if seen.number is None else seen.number.text
+        return Permit(profile=request.profile, passed=seen.passed, activation=seen.activation, claim=seen.claim, number=number)
 
     def _asks(self, request: Request, rule: Rule) -> bool:
         """Whether anything is asked before the key is used. Whether the key itself needs an activation, its use will tell."""

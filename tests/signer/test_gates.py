@@ -26,7 +26,7 @@ from tests.databases import Databases, Furnished
 from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, SEAL_PICTURE, Desk, furnish_desk, open_desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
 from tests.signer.letters import write_pdf
-from tests.signer.pdfs import make_pdf, qpdf
+from tests.signer.pdfs import make_pdf, qpdf, text_of
 from tests.signer.test_hygiene import build
 from tests.software_keys import SoftwareKeys
 
@@ -87,6 +87,12 @@ def test_a_leader_is_found_in_an_encrypted_document_by_its_password(desk: Desk, 
     document = qpdf(tmp_path, make_pdf(), "--encrypt", "mo", "chu", "256", "--")
     approved = desk.sign(document, signer=OFFICER, password="mo")
     assert issue(desk, approved, desk.number(), password="mo").startswith(approved)
+
+
+def test_the_number_is_drawn_as_the_register_writes_it(desk: Desk, tmp_path: Path) -> None:
+    """However the caller wrote it: with a zero before 7 (Nghị định 30/2020/NĐ-CP, Phụ lục I), and with a Vietnamese Đ."""
+    assert desk.number(number=7) == "07/QĐ-UBND"
+    assert "07/QĐ-UBND" in text_of(tmp_path, issue(desk, desk.approved(), "7/QÐ-UBND"))
 
 
 def test_a_number_is_used_once(desk: Desk) -> None:
