@@ -94,13 +94,17 @@ class PageText:
         number: int,
         size: tuple[float, float],
         glyphs: Sequence[Glyph],
+        *,
         ink: Ink | None = None,
         unseen: Unseen | None = None,
+        annotated: PageText | None = None,
     ) -> None:
+        """``annotated``: the same with what its annotations show, where they were looked at and may show text."""
         self.number = number
         self.size = size
         self.glyphs = glyphs
         self.unseen = unseen
+        self.annotated = annotated
         self._ink = ink
 
     def is_blank(self, box: Box) -> bool:
@@ -252,11 +256,12 @@ def _parse(line: bytes, view: Callable[[int], View]) -> PageText | None:
     """The page in one line of the reader's answer, or None for what is none: the process may have been taken over."""
     try:
         answer = json.loads(line)
-        number, text, places = int(answer["page"]), str(answer["text"]), [float(value) for value in answer["places"]]
-        if len(places) != 6 * len(text) or not all(abs(value) < _FARTHEST for value in places):
-            return None
-        ink, unseen = _parse_ink(answer.get("ink")), _parse_unseen(answer)
+        number = int(answer["page"])
         shown = view(number)
+        over = answer.get("over")
+        annotated = None if over is None else PageText(number, shown.size, _parse_glyphs(over, shown))
+        ink, unseen = _parse_ink(answer.get("ink")), _parse_unseen(answer)
+        return PageText(number, shown.size, _parse_glyphs(answer, shown), ink=ink, unseen=unseen, annotated=annotated)
     except (
         ValueError,
         KeyError,
@@ -267,11 +272,17 @@ def _parse(line: bytes, view: Callable[[int], View]) -> PageText | None:
         Rejected,
     ):  # Rejected: the file has no such page for us
         return None
+
+
+def _parse_glyphs(answer: Any, shown: View) -> list[Glyph]:
+    text, places = str(answer["text"]), [float(value) for value in answer["places"]]
+    if len(places) != 6 * len(text) or not all(abs(value) < _FARTHEST for value in places):
+        raise ValueError("not as many places as letters, or none that can be")
     glyphs = []
     for at, char in enumerate(text):
         x0, y0, x1, y1, x, y = places[6 * at : 6 * at + 6]
         glyphs.append(Glyph(char, shown.to_shown((x0, y0, x1, y1)), shown.point_shown(x, y)[1]))
-    return PageText(number, shown.size, glyphs, ink, unseen)
+    return glyphs
 
 
 def _parse_ink(answer: Any) -> Ink | None:
