@@ -108,7 +108,7 @@ def at_corner(layout: Layout, rule: CornerPlace, size: Size, page: int | None) -
     left = width - x - size[0] if right else x
     bottom = height - y - size[1] if top else y
     taken = [field.box for field in layout.signatures if field.page == number]
-    while (hit := _first_hit((left, bottom, left + size[0], bottom + size[1]), taken)) is not None:
+    while (hit := first_hit((left, bottom, left + size[0], bottom + size[1]), taken)) is not None:
         bottom = hit[1] - _GAP - size[1] if top else hit[3] + _GAP
         taken.remove(hit)
     return number, (left, bottom, left + size[0], bottom + size[1])
@@ -126,7 +126,7 @@ def at_free(layout: Layout, rule: FreePlace, size: Size, page: int | None) -> Sp
     for i, j in tries:
         left, top = x0 + i * _STEP, y1 - j * _STEP
         box = left, top - size[1], left + size[0], top
-        if _first_hit(box, taken, _CLEAR) is None and text.is_blank(box):
+        if first_hit(box, taken, _CLEAR) is None and text.is_blank(box):
             return text.number, box
     return None
 
@@ -177,7 +177,7 @@ def _moved_inside(box: Box, size: Size) -> Box:
     return box[0] + across, box[1] + up, box[2] + across, box[3] + up
 
 
-def _first_hit(box: Box, taken: Sequence[Box], gap: float = _GAP / 2) -> Box | None:
+def first_hit(box: Box, taken: Sequence[Box], gap: float = _GAP / 2) -> Box | None:
     """The first of ``taken`` that comes within ``gap`` of the box."""
     x0, y0, x1, y1 = box
     return next((one for one in taken if x1 + gap > one[0] and one[2] + gap > x0 and y1 + gap > one[1] and one[3] + gap > y0), None)

@@ -110,6 +110,15 @@ def test_only_a_leader_of_the_agency_counts(desk: Desk, signer: str) -> None:
     assert [name for name, _ in violations] == ["document"]
 
 
+def test_a_document_is_issued_once(desk: Desk) -> None:
+    """Under one number: neither as it was handed out, nor with further signatures behind that."""
+    issued = issue(desk, desk.approved(), desk.number())
+    for document in (issued, desk.sign(issued, signer=OFFICER)):
+        with pytest.raises(Refused) as refused:
+            issue(desk, document, desk.number())
+        assert [(one.field, "issued by H12.34 already" in one.message) for one in refused.value.violations] == [("document", True)]
+
+
 def test_initials_make_no_leader(desk: Desk) -> None:
     document = desk.approved(profile="initial")
     violations = refusal(desk, document, number=desk.number(), activation=desk.token(), **ISSUE)

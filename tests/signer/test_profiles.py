@@ -105,6 +105,14 @@ def test_a_blank_that_is_too_narrow_gives_way_to_the_rectangle(studio: House) ->
     assert (number, day) == ((62, 690, 200, 710), (300, 690, 520, 710))
 
 
+def test_a_blank_that_a_signature_fills_is_none(studio: House) -> None:
+    """Another agency's number, or one that another system has put there."""
+    issued = issue(studio, person(studio, write_pdf([letter()])))
+    with pytest.raises(Rejected) as refused:
+        _issue_marks(studio, issued)
+    assert [violation.field for violation in refused.value.violations] == ["number_rectangle"]
+
+
 def _issue_marks(studio: House, document: bytes, **options: str) -> list[Mark]:
     given = {"number": "12/UBND-VP", "issued_on": "2025-04-05", **options}
     return marks(studio, document, profile="agency-issue", signer=SEAL, **given)
