@@ -10,6 +10,7 @@ from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, NumberObjec
 from pyhanko.pdf_utils.misc import PdfError
 
 from core.errors import Rejected
+from signer.pdf_permissions import check_new_field
 from signer.pdf_place import Place, new_place
 from signer.pdf_update import Update, add_signature_field, entry, find_page
 from signer.stamps import Box, Drawing, build_appearance
@@ -55,6 +56,7 @@ def _place_mark(update: Update, mark: Mark) -> Place:
     page = find_page(update, mark.page)
     place = new_place(page.get_object(), mark.box, visible=True)
     add_signature_field(update, page, place.widget, name=mark.name)
+    check_new_field(update, place.widget, visible=True)
     place.widget["/TU"] = TextStringObject(mark.tooltip)
     draw(update, place, mark.drawing)
     return place
