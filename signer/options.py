@@ -131,8 +131,8 @@ class PdfOptions(BaseModel):
     certify: Literal["nothing", "forms", "annotations"] | None = Field(
         default=None,
         description="Certify the document (DocMDP), as its first signature: afterwards may be changed `nothing`, or `forms` (and "
-        "further signatures; visible ones only in fields it has), or `annotations` too. Default: an ordinary signature, which permits "
-        "all that comes later.",
+        "further signatures, visible ones only in fields it has), or `annotations` too. Default: an ordinary signature, which "
+        "permits all that comes later.",
     )
     lock: Line | None = Field(
         default=None,
