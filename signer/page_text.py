@@ -34,8 +34,8 @@ SECONDS: Final = 20
 _LINE_BYTES: Final = 8_000_000
 _FARTHEST: Final = 1e6
 """In points: nothing stands further from a page's origin (a number that is none is not nearer either)."""
-_DARK: Final = 150
-"""A grey value (of 255) below which a pixel is print; a scan's paper is lighter."""
+_DARKER: Final = 40
+"""By so much of a grey value (of 255) print is darker than the paper, its lightest part: thin letters are grey when drawn small."""
 _SPECKS: Final = 0.004
 """Of a blank place that may be dark all the same: dust on a scan."""
 _SAME_LINE: Final = 2.0
@@ -124,8 +124,9 @@ class PageText:
         if self._ink is None:
             return []
         width, grey = self._ink.width, self._ink.grey
+        dark = sorted(grey)[len(grey) * 9 // 10] - _DARKER
         rows = (grey[at : at + width] for at in range(0, len(grey), width))
-        return [list(accumulate((value < _DARK for value in row), initial=0)) for row in rows]
+        return [list(accumulate((value < dark for value in row), initial=0)) for row in rows]
 
     def find(self, wanted: str) -> list[Span]:
         """Every place where ``wanted`` stands in whole words on one line, in the file's order."""

@@ -126,7 +126,8 @@ def at_free(layout: Layout, rule: FreePlace, size: Size, page: int | None) -> Sp
     for i, j in tries:
         left, top = x0 + i * _STEP, y1 - j * _STEP
         box = left, top - size[1], left + size[0], top
-        if first_hit(box, taken, _CLEAR) is None and text.is_blank(box):
+        around = left - _CLEAR, top - size[1] - _CLEAR, left + size[0] + _CLEAR, top + _CLEAR
+        if first_hit(box, taken, _CLEAR) is None and text.is_blank(around):
             return text.number, box
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,18 @@ def test_the_mark_of_arrival_keeps_clear_of_what_is_on_a_scan(studio: House, rot
     assert strip.box[3] < 150
     [top] = marks(studio, document, profile="incoming", signer=SEAL, number="321")
     assert top.box[3] > 700
+
+
+def test_the_mark_of_arrival_keeps_clear_of_thin_letters_on_grey_paper(studio: House, tmp_path: Path) -> None:
+    """An ordinary letter, scanned: drawn small, its letters are no darker than a shade."""
+    sheet = render(tmp_path, write_pdf([letter()]), dpi=150)
+    scanned = Image.blend(sheet, Image.new("RGB", sheet.size, (190, 190, 190)), 0.4)
+    out = io.BytesIO()
+    scanned.save(out, "PDF", resolution=150)
+    [mark] = marks(studio, out.getvalue(), profile="incoming", signer=SEAL, number="321")
+    x0, y0, x1, y1 = (value * 150 / 72 for value in mark.box)
+    beneath = sheet.convert("L").crop((int(x0), int(sheet.height - y1), int(x1), int(sheet.height - y0)))
+    assert beneath.getextrema()[0] > 200
 
 
 def blackened(document: bytes, rotate: int) -> bytes:
