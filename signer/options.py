@@ -168,7 +168,7 @@ class PdfOptions(BaseModel):
         if self.qr and self.profile == "plain":
             yield _violation("qr", "goes with an official profile: name one")
         needed = _NEEDS.get(self.profile)
-        if needed is not None and getattr(self, needed) is None:
+        if needed is not None and not (getattr(self, needed) or "").strip():
             yield _violation(needed, f"the profile {self.profile} needs it")
         for name, what in (("number_rectangle", "number"), ("date_rectangle", "issued_on")):
             if getattr(self, name) is not None and getattr(self, what) is None:
