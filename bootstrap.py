@@ -66,7 +66,7 @@ from tsa.reception import Reception
 from tsa.succession import Succession
 from verifier.pages import FindPage, SignatureOnPaper
 from verifier.service import Verifier
-from verifier.verdict import Indication, Severity, SignatureVerdict
+from verifier.verdict import Indication, Severity, SignatureVerdict, SubIndication
 from web.health import Check
 from web.idempotency import StoredAnswers
 
@@ -352,9 +352,15 @@ def build_broken_finder(verifier: Verifier) -> FindBroken:
 
     def find(document: Content, password: str | None) -> list[str]:
         verdicts = verifier.verify(document, password=password).signatures
-        return [f"{one.name}: {one.message.en}" for one in verdicts if one.indication is Indication.TOTAL_FAILED]
+        return [f"{one.name}: {one.message.en}" for one in verdicts if _is_past_help(one)]
 
     return find
+
+
+def _is_past_help(verdict: SignatureVerdict) -> bool:
+    """Broken; or of a certificate that is revoked by now, and without a timestamp that might prove it older."""
+    late = verdict.sub_indication in {SubIndication.REVOKED_NO_POE, SubIndication.REVOKED_CA_NO_POE}
+    return verdict.indication is Indication.TOTAL_FAILED or (late and not verdict.timestamps)
 
 
 def _as_found(verdict: SignatureVerdict) -> SignatureFound:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Final
 
 from core.errors import Rejected
+from signer.numbers import ALIKE
 from signer.page_text import Glyph, PageText, Span
 from signer.stamps import Box, TextRun, text_width
 
@@ -25,6 +26,8 @@ _OPEN_END: Final = 110.0
 _COLUMN: Final = 60.0
 """In points: what stands further right belongs to another column."""
 _SMALLEST: Final = 8.0
+_IN_SYMBOL: Final = 20.0
+"""In points: what is further apart behind the slash is no longer the symbol."""
 _FILLERS: Final = " .…_·-"
 
 
@@ -46,7 +49,7 @@ class _Blank:
 
 
 def write_number(text: PageText, number: str, *, font: Path, size: float) -> Writing | None:
-    """The number in the blank behind “Số:”; no runs when it is printed there, None when no such blank is found.
+    """The number in the blank behind “Số:”; no runs when it is printed there, None when no blank it fits into is found.
 
     Raises Rejected("number", …) when another one is printed there, or another symbol behind the blank.
     """
@@ -61,7 +64,7 @@ def write_number(text: PageText, number: str, *, font: Path, size: float) -> Wri
 
 
 def write_date(text: PageText, day: date, *, font: Path, size: float) -> Writing | None:
-    """Day, month and year in their blanks; no runs when all are printed, None when “ngày … tháng … năm” is not found.
+    """Day, month and year in their blanks; no runs when all are printed, None when no “ngày … tháng … năm” they fit into is found.
 
     Raises Rejected("issued_on", …) when another date is printed there.
     """
@@ -80,14 +83,17 @@ def two_digits(number: int, *, below: int = 10) -> str:
     return f"{number:02}" if number < below else str(number)
 
 
-def _number_behind(colon: Glyph, line: list[Glyph], number: str, *, font: Path, size: float) -> Writing:
+def _number_behind(colon: Glyph, line: list[Glyph], number: str, *, font: Path, size: float) -> Writing | None:
     given = _plain(number)
     printed = _plain("".join(glyph.text for glyph in line)).strip(_FILLERS)
     digits, slash, symbol = printed.partition("/")
     digits = digits.strip(_FILLERS)
     if digits:
         if given not in {printed, digits}:
-            raise Rejected("number", f"the document has a number already, {printed}, and it is not {given}: leave the number out")
+            raise Rejected(
+                "number",
+                f"the document has a number already, {printed}, and it is not {given}: give that one, or correct the document",
+            )
         return Writing((), colon.box)
     if slash and "/" in given and given.partition("/")[2] != symbol:
         raise Rejected(
@@ -96,38 +102,43 @@ def _number_behind(colon: Glyph, line: list[Glyph], number: str, *, font: Path, 
     end = next((glyph.box[0] for glyph in line if glyph.text == "/"), None)
     written = given.partition("/")[0] if slash else given
     blank = _Blank(colon.box[2] + _GAP, colon.box[2] + _OPEN_END if end is None else end, colon.base)
-    return _writing([_fit(blank, written, "number", font=font, size=size, centred=end is not None)], font)
+    run = _fit(blank, written, font=font, size=size, centred=end is not None)
+    return None if run is None else _writing([run], font)
 
 
-def _date_behind(label: Span, month: Span, year: Span, line: PageText, day: date, *, font: Path, size: float) -> Writing:
+def _date_behind(label: Span, month: Span, year: Span, line: PageText, day: date, *, font: Path, size: float) -> Writing | None:
     before, middle = line.glyphs[: month.first], line.glyphs[month.last + 1 : year.first]
     behind = _column(year, line.glyphs[year.last + 1 :])
     end = next((glyph.box[0] for glyph in behind if glyph.text not in _FILLERS and not glyph.text.isdigit()), year.box[2] + 40)
     parts = (
-        (before, day.day, two_digits(day.day), _Blank(label.box[2], month.box[0], label.base)),
-        (middle, day.month, two_digits(day.month, below=3), _Blank(month.box[2], year.box[0], label.base)),
-        (behind, day.year, str(day.year), _Blank(year.box[2] + _GAP, end, label.base)),
+        (before, two_digits(day.day), _Blank(label.box[2], month.box[0], label.base)),
+        (middle, two_digits(day.month, below=3), _Blank(month.box[2], year.box[0], label.base)),
+        (behind, str(day.year), of_year := _Blank(year.box[2] + _GAP, end, label.base)),
     )
     runs = []
-    for at, (glyphs, value, written, blank) in enumerate(parts):
-        printed = "".join(glyph.text for glyph in glyphs if glyph.text.isdigit())
-        if not printed:
-            runs.append(_fit(blank, written, "issued_on", font=font, size=size, centred=at < 2))
-        elif int(printed) != value:
-            raise Rejected("issued_on", f"the document has {printed} printed where {value} would go: give the date it has, or none")
+    for glyphs, written, blank in parts:
+        digits = [glyph for glyph in glyphs if glyph.text.isdigit()]
+        printed = "".join(glyph.text for glyph in digits)
+        if printed and int(printed) == int(written):
+            continue
+        if printed and not (blank is of_year and written.startswith(printed)):  # năm 20... goes on
+            raise Rejected("issued_on", f"the document has {printed} printed where {written} would go: give the date it has")
+        room = replace(blank, x0=digits[-1].box[2]) if digits else blank
+        run = _fit(room, written[len(printed) :], font=font, size=size, centred=blank is not of_year)
+        if run is None:
+            return None
+        runs.append(run)
     return _writing(runs, font) if runs else Writing((), label.box)
 
 
-def _fit(blank: _Blank, text: str, field: str, *, font: Path, size: float, centred: bool) -> TextRun:
+def _fit(blank: _Blank, text: str, *, font: Path, size: float, centred: bool) -> TextRun | None:
+    """The text in the blank, in smaller print where it must be; None where it does not fit."""
     room = blank.x1 - blank.x0
     while (width := text_width(text, font, size)) > room and size > _SMALLEST:
         size -= 0.5
     if width > room:
-        raise Rejected(field, f"{text} does not fit into the blank left for it: give {_RECTANGLES[field]}, or leave more room")
+        return None
     return TextRun(text, blank.x0 + ((room - width) / 2 if centred else 0), blank.y, font, size)
-
-
-_RECTANGLES: Final = {"number": "number_rectangle", "issued_on": "date_rectangle"}
 
 
 def _writing(runs: list[TextRun], font: Path) -> Writing:
@@ -142,15 +153,18 @@ def _column(label: Span, glyphs: Sequence[Glyph]) -> list[Glyph]:
 
 
 def _until_gap(edge: float, glyphs: Sequence[Glyph]) -> Iterator[Glyph]:
-    started = False
+    """A blank may be wide before what ends it; what is more than a column's gap away otherwise is another column."""
+    allowed, slash = _OPEN_END, False
     for glyph in glyphs:
-        if started and glyph.box[0] - edge > _COLUMN:
+        wide = glyph.text == "/" or glyph.text in _FILLERS
+        if glyph.box[0] - edge > (allowed if wide else min(allowed, _COLUMN)):
             return
-        started = started or glyph.text != ":"
+        slash = slash or glyph.text == "/"
+        allowed = _IN_SYMBOL if slash else _OPEN_END if glyph.text == ":" else _COLUMN
         edge = glyph.box[2]
         yield glyph
 
 
 def _plain(text: str) -> str:
     """In composed form without spaces, to compare numbers by."""
-    return re.sub(r"\s+", "", unicodedata.normalize("NFC", text))
+    return re.sub(r"\s+", "", unicodedata.normalize("NFC", text)).translate(ALIKE)

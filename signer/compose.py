@@ -177,23 +177,36 @@ class _Composer:
             if options.number is None:
                 return None
             writing = write_number(text, options.number, font=font, size=part.size)
-            rectangle, field, what = options.number_rectangle, "number_rectangle", "“Số:” with a blank behind it"
+            rectangle, field, what = (
+                options.number_rectangle,
+                "number_rectangle",
+                "“Số:” with a free and wide enough blank behind it",
+            )
         else:
             if options.issued_on is None:
                 return None
             writing = write_date(text, options.issued_on, font=font, size=part.size)
-            rectangle, field, what = options.date_rectangle, "date_rectangle", "“ngày … tháng … năm …”"
-        if writing is None:
+            rectangle, field, what = (
+                options.date_rectangle,
+                "date_rectangle",
+                "“ngày … tháng … năm …” with free and wide enough blanks",
+            )
+        if writing is None or self._is_signed_over(writing):
             if rectangle is None:
                 raise Rejected(field, f"{what} is not found on page 1: give {field}")
             box = parse_rectangle(rectangle)
             block = self._block(look, part, (0, 0, box[2] - box[0], box[3] - box[1]), smallest=_SMALLEST)
-            return Mark(1, box, [block], look.name, self._act.look.title)
+            return Mark(1, box, [block], look.name, self._act.look.title, option=field)
         if not writing.runs:
             return None
         x0, y0 = writing.box[:2]
         drawing = [TextRun(run.text, run.x - x0, run.y - y0, run.font, run.size, COLOURS[part.colour]) for run in writing.runs]
         return Mark(1, writing.box, drawing, look.name, self._act.look.title)
+
+    def _is_signed_over(self, writing: Writing) -> bool:
+        """Whether an earlier signature shows where it would go, and so fills the blank."""
+        shown = [field.box for field in self._layout.signatures if field.page == 1]
+        return bool(writing.runs) and places.first_hit(writing.box, shown, 0) is not None
 
     def _size(self, look: MarkLook, rectangle: Box | None) -> places.Size:
         """Width and height in points."""

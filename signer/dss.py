@@ -124,7 +124,10 @@ class Held:
     answers: tuple[ocsp.OCSPSingleResponse, ...]
 
     def covers(self, leaf: x509.Certificate, further: Sequence[x509.Certificate]) -> bool:
-        """Whether it has a status of ``leaf`` and of every issuer up to one that issued itself, found in it or in ``further``."""
+        """Whether it has a status of ``leaf`` and of every issuer up to one that issued itself, found in it or in ``further``.
+
+        False of a leaf that issued itself: nobody vouches for that one.
+        """
         certificate, seen = leaf, set[x509.Certificate]()
         while certificate.issuer != certificate.subject and certificate not in seen:
             seen.add(certificate)
@@ -132,7 +135,7 @@ class Held:
             if issuer is None or not self._has_status(certificate, issuer):
                 return False
             certificate = issuer
-        return certificate not in seen
+        return certificate is not leaf and certificate not in seen
 
     def _has_status(self, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         listed = any(crl.issuer == issuer.subject for crl in self.lists)

@@ -26,7 +26,7 @@ from registry.registry import subscriber_named
 from signer.activation import Held, KeptToken, find_activation, needs_activation
 from signer.gate_models import AgencySigningRule, NumberState
 from signer.hygiene import HygieneReport, scan
-from signer.leaders import Leader, SignatureFound, find_leader
+from signer.leaders import Leader, SignatureFound, find_issue, find_leader
 from signer.numbers import Number, parse_number
 from signer.permits import Permit, Permits
 from signer.register import Claim, build_claim, check_day, find_number, why_taken
@@ -133,7 +133,8 @@ class Gates:
                 _check_apart(db, key, seen)
         if seen.violations:
             raise Refused.all(seen.violations)
-        return Permit(profile=request.profile, passed=seen.passed, activation=seen.activation, claim=seen.claim)
+        number = None if seen.number is None else seen.number.text
+        return Permit(profile=request.profile, passed=seen.passed, activation=seen.activation, claim=seen.claim, number=number)
 
     def _asks(self, request: Request, rule: Rule) -> bool:
         """Whether anything is asked before the key is used. Whether the key itself needs an activation, its use will tell."""
@@ -189,6 +190,13 @@ class Gates:
         found = self._find_signatures(request.document, request.password)
         for broken in (one for one in found if one.failed):
             seen.refuse("document", f"the signature {broken.name} in it is not valid: {broken.why}; get a sound copy")
+        issued = find_issue(db, found, agency=key.agency, document=request.document)
+        if issued is not None:
+            seen.refuse(
+                "document",
+                f"was issued by {key.agency.code} already, under its number (the signature {issued}); where that is void, seal "
+                "the document as its leader signed it",
+            )
         apart = {seen.activation.person} if seen.activation is not None else set()
         kind = None if seen.number is None else seen.number.kind
         leader, why = find_leader(db, found, agency=key.agency, document=request.document, kind=kind, not_by=apart, now=seen.at)

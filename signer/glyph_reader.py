@@ -9,7 +9,8 @@ password, or nothing. Standard output: a line of JSON for each page: ``{"page": 
 …]}`` with the box and the origin of each character, in the page's own coordinates; of a drawn one also ``"ink": [width, height,
 "…"]`` with a grey value for each pixel in base64, as it is shown; and ``"covered": […], "faint": […]``: the positions in the text
 of characters that lie beneath something, or are of their background's colour, so that the page looks the same without them (null:
-there was no time left). Exit status 3: PDFium does not read the file.
+there was no time left), and where there are annotations that may say something ``"over": {"text": …, "places": …}``: the page with
+them. Exit status 3: PDFium does not read the file.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ PIXELS = 1600
 """The most of the longer side of a page drawn to see whether a text is seen; otherwise one to a point."""
 COVERS = 300
 """The most things of a page, the largest, that may lie over a text."""
+ANNOTATIONS = 1000
+"""The most of a page that are looked at."""
 DEPTH = 8
 """Of drawings within drawings."""
 COVERED = 0.7
@@ -75,7 +78,7 @@ def main() -> int:
             textpage = page.get_textpage()
             indices, answer = _read(textpage, number)
             answer |= {"ink": _ink(page)} if drawn else {}
-            answer |= _unseen(page, textpage, indices) if unseen else {}
+            answer |= _unseen(page, textpage, indices) | _with_annotations(document, page, number) if unseen else {}
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
         except pypdfium2.PdfiumError:
@@ -107,6 +110,23 @@ def _ink(page: Any) -> list[object]:
     grey, stride = bytes(bitmap.buffer), bitmap.stride
     rows = [grey[row * stride : row * stride + bitmap.width] for row in range(bitmap.height)]
     return [bitmap.width, bitmap.height, base64.b64encode(b"".join(rows)).decode()]
+
+
+def _with_annotations(document: Any, page: Any, number: int) -> dict[str, object]:
+    """The page's text with that of its annotations, whose drawings PDFium reads no text in unless they are made part of it."""
+    from pypdfium2 import raw  # noqa: PLC0415 - within the limits
+
+    kinds = set()
+    for at in range(min(raw.FPDFPage_GetAnnotCount(page), ANNOTATIONS)):
+        annotation = raw.FPDFPage_GetAnnot(page, at)
+        kinds.add(raw.FPDFAnnot_GetSubtype(annotation))
+        raw.FPDFPage_CloseAnnot(annotation)
+    if kinds <= {raw.FPDF_ANNOT_LINK, raw.FPDF_ANNOT_POPUP} or time.process_time() > UNSEEN_SECONDS:
+        return {}
+    if raw.FPDFPage_Flatten(page, raw.FLAT_NORMALDISPLAY) != raw.FLATTEN_SUCCESS:
+        return {}
+    page.close()
+    return {"over": _read(document[number - 1].get_textpage(), number)[1]}
 
 
 class _Page:

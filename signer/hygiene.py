@@ -5,6 +5,7 @@ Every object the file lists is looked at once, within a bound of objects, depth 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -14,15 +15,18 @@ from core.errors import Malformed
 from core.settings import HygieneConfig
 from signer.hygiene_findings import Finding, Group, build_finding
 from signer.hygiene_walk import Walk, annotation_texts, walk
-from signer.page_text import PageText, read_text
+from signer.page_text import PageText, Span, read_text
 from signer.pdf_place import View, view_of
 from signer.pdf_update import reading
 from signer.secrecy import Mark, Piece, find_marks, find_marks_in_metadata
 from signer.shadows import find_shadows
+from signer.stamps import Box
 
 TextSeen = Literal["read", "none", "unreadable"]
 _MOST_PAGES: Final = 200
 _A4: Final = View((0.0, 0.0, 595.0, 842.0), 0)
+_SPREAD: Final = 2.5
+"""How far apart letters of one word are at most, in widths or heights of the larger."""
 _TOP: Final = 0.55
 """The part of a page, from its top, in which a secrecy mark stands."""
 
@@ -92,8 +96,29 @@ def _find_secrecy(texts: list[PageText], seen: Walk) -> Iterator[Mark]:
 
 
 def _top_pieces(texts: list[PageText]) -> Iterator[Piece]:
-    """What stands in the upper part of each page, and everything on the first."""
-    for page in texts:
-        for run in page.runs:
-            if page.number == 1 or run.box[1] >= page.size[1] * (1 - _TOP):
-                yield Piece(run.text, f"trang/page {page.number}")
+    """What stands in the upper part of each page, and everything on the first, its annotations among it."""
+    for page in (text.annotated or text for text in texts):
+        for text, bottom in _pieces(page):
+            if page.number == 1 or bottom >= page.size[1] * (1 - _TOP):
+                yield Piece(text, f"trang/page {page.number}")
+
+
+def _pieces(page: PageText) -> Iterator[tuple[str, float]]:
+    """Each piece of text and its lower edge; then letters that stand apart and yet near one another: spaced out, or aslant."""
+    yield from ((run.text, run.box[1]) for run in page.runs)
+    word: list[Span] = []
+    for run in [*page.runs, None]:
+        lone = run is not None and len(run.text) == 1 and run.text.isalpha()
+        if len(word) > 1 and not (lone and run is not None and _are_near(word[-1].box, run.box)):
+            yield "".join(letter.text for letter in word), word[0].box[1]
+        if run is None or not lone:
+            word = []
+        elif word and _are_near(word[-1].box, run.box):
+            word.append(run)
+        else:
+            word = [run]
+
+
+def _are_near(one: Box, other: Box) -> bool:
+    apart = math.hypot(one[0] + one[2] - other[0] - other[2], one[1] + one[3] - other[1] - other[3]) / 2
+    return apart <= _SPREAD * max(one[2] - one[0], one[3] - one[1], other[2] - other[0], other[3] - other[1])

@@ -76,6 +76,21 @@ _KNOWN: Final[dict[str, tuple[Group, Severity, str, str]]] = {
         "Tài liệu có các lớp nội dung, tất cả đang hiện",
         "It has layers, all of them shown",
     ),
+    "SHOWS_OR_HIDES": (
+        *(Group.LAYERS, "warning"),
+        "Tài liệu có lệnh làm hiện hoặc ẩn lớp, trường, chú thích",
+        "It holds an action that shows or hides layers, fields or annotations",
+    ),
+    "OTHER_IN_PRINT": (
+        *(Group.LAYERS, "warning"),
+        "Tài liệu có hình mà bản in có thể khác bản xem trên màn hình",
+        "It has an image that may be printed as another than is seen",
+    ),
+    "MEDIA": (
+        *(Group.EXTERNAL, "error"),
+        "Tài liệu có phim, âm thanh hoặc mô hình 3D, hiển thị khác nhau tùy lúc và tùy chương trình",
+        "It holds a film, sound or 3D model, which shows in its own way each time",
+    ),
     "EXTERNAL_STREAM": (
         *(Group.EXTERNAL, "error"),
         "Một phần nội dung nằm ở tệp hoặc địa chỉ bên ngoài",

@@ -27,7 +27,15 @@ _PACKET: Final = 1 << 20
 _MOST_TEXTS: Final = 1000
 _KEPT: Final = 2000
 """Objects kept in memory while all are looked at."""
-_SENDS: Final = ("/SubmitForm", "/ImportData")
+_ACTIONS: Final = {
+    "/JavaScript": "JAVASCRIPT",
+    "/Launch": "LAUNCH",
+    **dict.fromkeys(("/SubmitForm", "/ImportData"), "SENDS_OR_LOADS_DATA"),
+    **dict.fromkeys(("/GoToR", "/GoToE"), "GOES_TO_FILE"),
+    **dict.fromkeys(("/Hide", "/SetOCGState"), "SHOWS_OR_HIDES"),
+}
+_MEDIA: Final = dict.fromkeys(("/Movie", "/Screen", "/RichMedia", "/3D"), "MEDIA")
+"""Annotations that play something, from inside the file or from elsewhere."""
 
 
 @dataclass(slots=True)
@@ -154,16 +162,16 @@ def _look(seen: Walk, value: Any, number: Number) -> None:
 
 def _look_at_dictionary(seen: Walk, item: DictionaryObject, number: Number) -> None:
     action, kind, subtype = _name(item, "/S"), _name(item, "/Type"), _name(item, "/Subtype")
-    if action == "/JavaScript" or (action == "/Rendition" and "/JS" in item) or ("/JavaScript" in item and number != _TRAILER):
+    if (action == "/Rendition" and "/JS" in item) or ("/JavaScript" in item and number != _TRAILER):
         seen.note("JAVASCRIPT", number)
-    if action == "/Launch":
-        seen.note("LAUNCH", number)
-    if action in _SENDS:
-        seen.note("SENDS_OR_LOADS_DATA", number)
-    if action in ("/GoToR", "/GoToE"):
-        seen.note("GOES_TO_FILE", number)
-    if isinstance(item, StreamObject) and "/F" in item and kind != "/EmbeddedFile":
+    for name, codes in ((action, _ACTIONS), (subtype, _MEDIA)):
+        if name in codes:
+            seen.note(codes[name], number)
+    outside = isinstance(item, StreamObject) and "/F" in item and kind != "/EmbeddedFile"
+    if outside or "/OPI" in item or _name(item, "/FS") == "/URL":
         seen.note("EXTERNAL_STREAM", number)
+    if subtype == "/Image" and "/Alternates" in item:
+        seen.note("OTHER_IN_PRINT", number)
     if subtype == "/Form":
         seen.kinds[number] = "/Form"
         if "/Ref" in item:
@@ -237,7 +245,7 @@ def _pages(root: DictionaryObject) -> Iterator[DictionaryObject]:
 
 
 def _name(item: DictionaryObject, key: str) -> str:
-    value = item.raw_get(key) if key in item else None
+    value = entry(item, key)  # also where another object holds it, as viewers read it
     return str(value) if isinstance(value, generic.NameObject) else ""
 
 

@@ -18,6 +18,7 @@ from signer.gate_models import SigningAuthorisation
 from signer.models import Signature, SignatureState
 
 _NOT_LEADING: Final = ("initial", "comment")
+_ISSUING: Final = ("agency-issue",)
 _NEAR: Final = timedelta(days=1)
 """How far the moment a signature states may lie from the moment we made it."""
 
@@ -94,7 +95,7 @@ def _judge(db: Session, one: SignatureFound, *, agency: Agency, document: Conten
     subscriber = find_subscriber(db, one) if one.valid else None
     if subscriber is None:
         return "its certificate names nobody of the registry" if one.valid else f"not valid ({one.why})"
-    profile = _profile_made_with(db, one, document)
+    profile = _profile_made_with(db, one, document, among=_NOT_LEADING)
     if subscriber.kind != SubscriberKind.OFFICER or profile is not None:
         return f"{subscriber.handle} signed with the profile {profile} only" if profile else f"{subscriber.handle} is no person"
     capacity = None
@@ -126,10 +127,20 @@ def _issued_by(der: bytes | None, issuer: str | None) -> bool:
     return der is not None and x509.load_der_x509_certificate(der).issuer.rfc4514_string() == issuer
 
 
-def _profile_made_with(db: Session, one: SignatureFound, document: Content) -> str | None:
-    """The profile a signature was made with, where it was made here with one that does not make a leader."""
+def find_issue(db: Session, found: Sequence[SignatureFound], *, agency: Agency, document: Content) -> str | None:
+    """The field of a signature with which ``agency`` has issued this very document already; None where it has not."""
+    for one in found:
+        subscriber = find_subscriber(db, one)
+        of_agency = subscriber is not None and subscriber.agency_id == agency.id
+        if of_agency and _profile_made_with(db, one, document, among=_ISSUING) is not None:
+            return one.name
+    return None
+
+
+def _profile_made_with(db: Session, one: SignatureFound, document: Content, *, among: Sequence[str]) -> str | None:
+    """The profile a signature was made with, where it was made here with one ``among`` these."""
     query = sa.select(Signature.profile, Signature.value).where(
-        Signature.serial == one.serial, Signature.profile.in_(_NOT_LEADING), Signature.state == SignatureState.SIGNED
+        Signature.serial == one.serial, Signature.profile.in_(among), Signature.state == SignatureState.SIGNED
     )
     if one.at is not None:
         query = query.where(Signature.at.between(one.at - _NEAR, one.at + _NEAR))

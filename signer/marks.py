@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pyhanko.pdf_utils.generic import ArrayObject, DictionaryObject, NumberObject, StreamObject, TextStringObject, pdf_name
 from pyhanko.pdf_utils.misc import PdfError
 
+from core.errors import Rejected
+from signer.pdf_permissions import check_new_field
 from signer.pdf_place import Place, new_place
 from signer.pdf_update import Update, add_signature_field, entry, find_page
 from signer.stamps import Box, Drawing, build_appearance
@@ -30,19 +32,34 @@ class Mark:
     """What its field is called, a number behind it: ``Seal`` becomes ``Seal1``."""
     tooltip: str
     """What it is, for a reader who does not see it (/TU)."""
+    option: str = "rectangle"
+    """The caller's option that says where it stands, or would: what is to be changed when it does not fit there."""
 
 
 def place_marks(update: Update, marks: Sequence[Mark]) -> list[Place]:
-    """A new signature field for each mark, drawn; they are to share one signature, so that they stand or fall together."""
+    """A new signature field for each mark, drawn; they are to share one signature, so that they stand or fall together.
+
+    Raises Rejected naming a mark's ``option`` for one that does not fit into its place or onto its page.
+    """
     places = []
     for mark in marks:
-        page = find_page(update, mark.page)
-        place = new_place(page.get_object(), mark.box, visible=True)
-        add_signature_field(update, page, place.widget, name=mark.name)
-        place.widget["/TU"] = TextStringObject(mark.tooltip)
-        draw(update, place, mark.drawing)
-        places.append(place)
+        try:
+            places.append(_place_mark(update, mark))
+        except Rejected as error:
+            if error.violations[0].field != "rectangle":
+                raise
+            raise Rejected(mark.option, error.detail) from error
     return places
+
+
+def _place_mark(update: Update, mark: Mark) -> Place:
+    page = find_page(update, mark.page)
+    place = new_place(page.get_object(), mark.box, visible=True)
+    add_signature_field(update, page, place.widget, name=mark.name)
+    check_new_field(update, place.widget, visible=True)
+    place.widget["/TU"] = TextStringObject(mark.tooltip)
+    draw(update, place, mark.drawing)
+    return place
 
 
 def draw(update: Update, place: Place, drawing: Drawing) -> None:

@@ -23,6 +23,8 @@ KINDS: Final = frozenset(_ADMINISTRATIVE + _LEGAL)
 """Symbols a kind of document is written with. A symbol that begins with none of them is an official letter's."""
 LETTER: Final = "CV"
 """The kind of an official letter (công văn), whose symbol names the agency and the unit only."""
+ALIKE: Final = str.maketrans({"Ð": "Đ", "ð": "đ"} | dict.fromkeys("\u00ad\u2010\u2011\u2012\u2013\u2212", "-"))
+"""Letters and hyphens that look the same, as fonts, keyboards and word processors exchange them."""
 _WRITTEN: Final = re.compile(r"(\d{1,6})/(?:((?:19|20)\d\d)/)?([^\W\d_][\w.&/-]{0,59})")
 _SYMBOL: Final = re.compile(r"[^\W\d_][\w.&/-]{0,59}")
 
@@ -61,18 +63,27 @@ def kind_of(symbol: str) -> str:
 
 def parse_number(text: str) -> Number:
     """What somebody wrote, in any Unicode form; raises Rejected for what is no number with a symbol."""
-    found = _WRITTEN.fullmatch(unicodedata.normalize("NFC", text).strip())
-    if found is None or int(found[1]) == 0:
+    found = _WRITTEN.fullmatch(_plain(text))
+    if found is None or int(found[1]) == 0 or not _is_latin(found[3]):
         raise Rejected("number", f"{text[:80]!r} is no number with its symbol: write it like 12/QĐ-UBND, or 12/2026/QĐ-UBND")
     return Number(int(found[1]), found[3], None if found[2] is None else int(found[2]))
 
 
 def parse_symbol(text: str) -> str:
     """A symbol alone (``QĐ-UBND``), in NFC; raises Rejected."""
-    symbol = unicodedata.normalize("NFC", text).strip()
-    if not _SYMBOL.fullmatch(symbol):
-        raise Rejected("symbol", "must begin with a letter and have at most 60 letters, digits and - / . & without blanks")
+    symbol = _plain(text)
+    if not _SYMBOL.fullmatch(symbol) or not _is_latin(symbol):
+        raise Rejected("symbol", "must begin with a letter and have at most 60 Latin letters, digits and - / . & without blanks")
     return symbol
+
+
+def _plain(text: str) -> str:
+    """In NFC, with one letter for those that look the same: a number that looks used is used."""
+    return unicodedata.normalize("NFC", text).strip().translate(ALIKE)
+
+
+def _is_latin(symbol: str) -> bool:
+    return all(unicodedata.name(char, "").startswith("LATIN ") for char in symbol if char.isalpha())
 
 
 def series_of(number: Number, *, one_series: bool, secret: bool = False) -> str:

@@ -131,7 +131,8 @@ class PdfOptions(BaseModel):
     certify: Literal["nothing", "forms", "annotations"] | None = Field(
         default=None,
         description="Certify the document (DocMDP), as its first signature: afterwards may be changed `nothing`, or `forms` (and "
-        "further signatures), or `annotations` too. Default: an ordinary signature, which permits all that comes later.",
+        "further signatures, visible ones only in fields it has), or `annotations` too. Default: an ordinary signature, which "
+        "permits all that comes later.",
     )
     lock: Line | None = Field(
         default=None,
@@ -167,7 +168,7 @@ class PdfOptions(BaseModel):
         if self.qr and self.profile == "plain":
             yield _violation("qr", "goes with an official profile: name one")
         needed = _NEEDS.get(self.profile)
-        if needed is not None and getattr(self, needed) is None:
+        if needed is not None and not (getattr(self, needed) or "").strip():
             yield _violation(needed, f"the profile {self.profile} needs it")
         for name, what in (("number_rectangle", "number"), ("date_rectangle", "issued_on")):
             if getattr(self, name) is not None and getattr(self, what) is None:

@@ -34,8 +34,8 @@ SECONDS: Final = 20
 _LINE_BYTES: Final = 8_000_000
 _FARTHEST: Final = 1e6
 """In points: nothing stands further from a page's origin (a number that is none is not nearer either)."""
-_DARK: Final = 150
-"""A grey value (of 255) below which a pixel is print; a scan's paper is lighter."""
+_DARKER: Final = 40
+"""By so much of a grey value (of 255) print is darker than the paper, its lightest part: thin letters are grey when drawn small."""
 _SPECKS: Final = 0.004
 """Of a blank place that may be dark all the same: dust on a scan."""
 _SAME_LINE: Final = 2.0
@@ -94,13 +94,17 @@ class PageText:
         number: int,
         size: tuple[float, float],
         glyphs: Sequence[Glyph],
+        *,
         ink: Ink | None = None,
         unseen: Unseen | None = None,
+        annotated: PageText | None = None,
     ) -> None:
+        """``annotated``: the same with what its annotations show, where they were looked at and may show text."""
         self.number = number
         self.size = size
         self.glyphs = glyphs
         self.unseen = unseen
+        self.annotated = annotated
         self._ink = ink
 
     def is_blank(self, box: Box) -> bool:
@@ -120,8 +124,9 @@ class PageText:
         if self._ink is None:
             return []
         width, grey = self._ink.width, self._ink.grey
+        dark = sorted(grey)[len(grey) * 9 // 10] - _DARKER
         rows = (grey[at : at + width] for at in range(0, len(grey), width))
-        return [list(accumulate((value < _DARK for value in row), initial=0)) for row in rows]
+        return [list(accumulate((value < dark for value in row), initial=0)) for row in rows]
 
     def find(self, wanted: str) -> list[Span]:
         """Every place where ``wanted`` stands in whole words on one line, in the file's order."""
@@ -252,11 +257,12 @@ def _parse(line: bytes, view: Callable[[int], View]) -> PageText | None:
     """The page in one line of the reader's answer, or None for what is none: the process may have been taken over."""
     try:
         answer = json.loads(line)
-        number, text, places = int(answer["page"]), str(answer["text"]), [float(value) for value in answer["places"]]
-        if len(places) != 6 * len(text) or not all(abs(value) < _FARTHEST for value in places):
-            return None
-        ink, unseen = _parse_ink(answer.get("ink")), _parse_unseen(answer)
+        number = int(answer["page"])
         shown = view(number)
+        over = answer.get("over")
+        annotated = None if over is None else PageText(number, shown.size, _parse_glyphs(over, shown))
+        ink, unseen = _parse_ink(answer.get("ink")), _parse_unseen(answer)
+        return PageText(number, shown.size, _parse_glyphs(answer, shown), ink=ink, unseen=unseen, annotated=annotated)
     except (
         ValueError,
         KeyError,
@@ -267,11 +273,17 @@ def _parse(line: bytes, view: Callable[[int], View]) -> PageText | None:
         Rejected,
     ):  # Rejected: the file has no such page for us
         return None
+
+
+def _parse_glyphs(answer: Any, shown: View) -> list[Glyph]:
+    text, places = str(answer["text"]), [float(value) for value in answer["places"]]
+    if len(places) != 6 * len(text) or not all(abs(value) < _FARTHEST for value in places):
+        raise ValueError("not as many places as letters, or none that can be")
     glyphs = []
     for at, char in enumerate(text):
         x0, y0, x1, y1, x, y = places[6 * at : 6 * at + 6]
         glyphs.append(Glyph(char, shown.to_shown((x0, y0, x1, y1)), shown.point_shown(x, y)[1]))
-    return PageText(number, shown.size, glyphs, ink, unseen)
+    return glyphs
 
 
 def _parse_ink(answer: Any) -> Ink | None:

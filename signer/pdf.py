@@ -29,7 +29,7 @@ from signer.pdf_appearances import settle_appearances
 from signer.pdf_check import Ranges, check_output
 from signer.pdf_field import check_drawable, take_field
 from signer.pdf_hole import Hole, HoleTooSmall, Revision
-from signer.pdf_permissions import apply_lock, certify, request_lock
+from signer.pdf_permissions import apply_lock, certify, check_new_field, request_lock
 from signer.pdf_place import Place, new_place
 from signer.pdf_update import (
     Update,
@@ -225,6 +225,7 @@ def _place(update: Update, options: PdfOptions, *, visible: bool) -> Place:
         visible = visible or any(value is not None for value in (options.page, options.rectangle, options.text))
         place = new_place(page.get_object(), options.box, visible=visible)
         add_signature_field(update, page, place.widget)
+        check_new_field(update, place.widget, visible=place.box is not None)
         return place
     return take_field(update, options)
 

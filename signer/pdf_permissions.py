@@ -26,8 +26,11 @@ def request_lock(options: PdfOptions, field: DictionaryObject) -> None:
         raise Rejected("lock", "goes with a new signature field: what an existing one locks is written in it already")
     lock = DictionaryObject({pdf_name("/Type"): pdf_name("/SigFieldLock"), pdf_name("/Action"): pdf_name("/All")})
     if options.lock != "*":
+        names = [name.strip() for name in options.lock.split(",") if name.strip()]
+        if not names:
+            raise Rejected("lock", "names no field: name some, or * for all of them, or leave it out")
         lock["/Action"] = pdf_name("/Include")
-        lock["/Fields"] = ArrayObject([pdf_string(name.strip()) for name in options.lock.split(",") if name.strip()])
+        lock["/Fields"] = ArrayObject(map(pdf_string, names))
     field["/Lock"] = lock
 
 
@@ -43,18 +46,42 @@ def apply_lock(update: Update, field: DictionaryObject, signature: DictionaryObj
     _refer(update, signature, "/FieldMDP", parameters)
 
 
+def check_new_field(update: Update, field: DictionaryObject, *, visible: bool) -> None:
+    """Whether the signatures that are there let a further ``field`` come. Raises Conflict where it would make them void."""
+    name = str(entry(field, "/T"))
+    if is_locked(update, name):
+        raise Conflict(f"an earlier signature has locked all fields, or {name}, which is to come: sign in one that is not locked")
+    if visible and _is_certified(update):
+        raise Conflict(
+            "the document is certified, and a further signature shows only in a field that it has: name an empty one (field), or "
+            "sign without a stamp"
+        )
+
+
+def _is_certified(update: Update) -> bool:
+    if entry(entry(update.root, "/Perms"), "/DocMDP") is not None:
+        return True
+    return any(entry(one, "/TransformMethod") == "/DocMDP" for one in _references(update))
+
+
 def is_locked(update: Update, name: str) -> bool:
     """Whether a signature that is there already locks the field with this full name (FieldMDP: ISO 32000-1, 12.8.2.4)."""
     return any(_locks(parameters, name) for parameters in _field_locks(update))
 
 
 def _field_locks(update: Update) -> Iterator[DictionaryObject]:
+    for reference in _references(update):
+        parameters = entry(reference, "/TransformParams")
+        if entry(reference, "/TransformMethod") == "/FieldMDP" and isinstance(parameters, DictionaryObject):
+            yield parameters
+
+
+def _references(update: Update) -> Iterator[DictionaryObject]:
+    """The signature reference dictionaries of the signatures that are there (ISO 32000-1, table 253)."""
     for _, _, field in signature_fields(update.root):
         references = entry(entry(field, "/V"), "/Reference")
         for reference in references if isinstance(references, ArrayObject) else ():
-            parameters = entry(reference.get_object(), "/TransformParams")
-            if entry(reference.get_object(), "/TransformMethod") == "/FieldMDP" and isinstance(parameters, DictionaryObject):
-                yield parameters
+            yield reference.get_object()
 
 
 def _locks(parameters: DictionaryObject, name: str) -> bool:

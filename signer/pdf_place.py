@@ -1,7 +1,7 @@
 """Where a signature stands on its page.
 
-Callers mean the page as it is shown: turned by /Rotate, cut to its crop box, the origin at its lower left corner. The file
-means the page as it was made. This is the only place that knows both.
+Callers mean the page as it is shown: turned by /Rotate, cut to its crop box, the origin at its lower left corner, in points of
+1/72 inch whatever its /UserUnit. The file means the page as it was made. This is the only place that knows both.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ Box = tuple[float, float, float, float]
 
 _WIDTH, _HEIGHT, _EDGE = 200.0, 60.0, 20.0
 _PRINT, _LOCKED = 4, 128
+_LEAST_UNIT, _MOST_UNIT = 0.01, 75_000
+"""Beyond these /UserUnit says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,15 @@ class Place:
     box: Box | None
     """In the file's own coordinates; None when nothing is to be drawn."""
     rotation: int
+    unit: float = 1.0
+    """Points to a unit of the file's coordinates."""
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height as shown."""
+        """Width and height as shown, in points."""
         x0, y0, x1, y1 = self.box or (0, 0, 0, 0)
-        return (x1 - x0, y1 - y0) if self.rotation % 180 == 0 else (y1 - y0, x1 - x0)
+        width, height = (x1 - x0) * self.unit, (y1 - y0) * self.unit
+        return (width, height) if self.rotation % 180 == 0 else (height, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +50,13 @@ class View:
 
     frame: Box
     rotation: int
+    unit: float = 1.0
+    """Points to a unit of the file's coordinates (/UserUnit)."""
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height as shown."""
-        width, height = self.frame[2] - self.frame[0], self.frame[3] - self.frame[1]
+        """Width and height as shown, in points."""
+        width, height = (self.frame[2] - self.frame[0]) * self.unit, (self.frame[3] - self.frame[1]) * self.unit
         return (width, height) if self.rotation % 180 == 0 else (height, width)
 
     def to_file(self, box: Box) -> Box:
@@ -64,9 +71,11 @@ class View:
         """A point of the file, as shown."""
         x, y = x - self.frame[0], y - self.frame[1]
         width, height = self.frame[2] - self.frame[0], self.frame[3] - self.frame[1]
-        return {0: (x, y), 90: (y, width - x), 180: (width - x, height - y), 270: (height - y, x)}[self.rotation]
+        u, v = {0: (x, y), 90: (y, width - x), 180: (width - x, height - y), 270: (height - y, x)}[self.rotation]
+        return u * self.unit, v * self.unit
 
     def _to_file(self, u: float, v: float) -> tuple[float, float]:
+        u, v = u / self.unit, v / self.unit
         width, height = self.frame[2] - self.frame[0], self.frame[3] - self.frame[1]
         x, y = {0: (u, v), 90: (width - v, u), 180: (width - u, height - v), 270: (v, height - u)}[self.rotation]
         return self.frame[0] + x, self.frame[1] + y
@@ -74,7 +83,7 @@ class View:
 
 def view_of(page: DictionaryObject) -> View:
     """How ``page`` is shown; raises Malformed for one without a size."""
-    return View(_frame(page), _rotation(page))
+    return View(_frame(page), _rotation(page), _unit(page))
 
 
 def new_place(page: DictionaryObject, box: Box | None, *, visible: bool) -> Place:
@@ -82,10 +91,10 @@ def new_place(page: DictionaryObject, box: Box | None, *, visible: bool) -> Plac
 
     Raises Rejected("rectangle", …) when the box does not lie on the page.
     """
-    rotation, own = 0, None
+    rotation, unit, own = 0, 1.0, None
     if visible:
         view = view_of(page)
-        rotation, (width, height) = view.rotation, view.size
+        rotation, unit, (width, height) = view.rotation, view.unit, view.size
         if box is None:
             wide, high = min(_WIDTH, width), min(_HEIGHT, height)
             right, top = max(width - _EDGE, wide), max(height - _EDGE, high)
@@ -102,7 +111,7 @@ def new_place(page: DictionaryObject, box: Box | None, *, visible: bool) -> Plac
             pdf_name("/Rect"): ArrayObject([FloatObject(round(value, 4)) for value in own or (0, 0, 0, 0)]),
         }
     )
-    return Place(widget, widget, own, rotation)
+    return Place(widget, widget, own, rotation, unit)
 
 
 def place_of_field(field: DictionaryObject, page: DictionaryObject | None = None) -> Place:
@@ -115,16 +124,23 @@ def place_of_field(field: DictionaryObject, page: DictionaryObject | None = None
     box = parse_box(entry(annotation, "/Rect"))
     if box is None or box[0] == box[2] or box[1] == box[3]:
         return Place(field, annotation, None, 0)
+    page = page or entry(annotation, "/P")
+    rotation, unit = (_rotation(page), _unit(page)) if isinstance(page, DictionaryObject) else (0, 1.0)
     wished = entry(entry(annotation, "/MK"), "/R")
     if isinstance(wished, int) and wished % 90 == 0:
-        return Place(field, annotation, box, int(wished) % 360)
-    page = page or entry(annotation, "/P")
-    return Place(field, annotation, box, _rotation(page) if isinstance(page, DictionaryObject) else 0)
+        rotation = int(wished) % 360
+    return Place(field, annotation, box, rotation, unit)
 
 
 def _rotation(page: DictionaryObject) -> int:
     value = inherited(page, "/Rotate")
     return int(value) % 360 if isinstance(value, (int, Decimal)) and value % 90 == 0 else 0
+
+
+def _unit(page: DictionaryObject) -> float:
+    """Points to a unit of the page's coordinates (ISO 32000-1, table 30; it is not inherited)."""
+    value = entry(page, "/UserUnit")
+    return float(value) if isinstance(value, (int, Decimal)) and _LEAST_UNIT <= value <= _MOST_UNIT else 1.0
 
 
 def _frame(page: DictionaryObject) -> Box:

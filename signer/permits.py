@@ -50,6 +50,8 @@ class Permit:
     """What each gate saw, for the audit entry: JSON values, no secret."""
     activation: Held | None = None
     claim: Claim | None = None
+    number: str | None = None
+    """The document's number and symbol as the register writes them, where it has one."""
     signature_id: int | None = None
     """The signature that used it up, once one has."""
 

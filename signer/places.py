@@ -23,6 +23,8 @@ _RANK_LETTERS: Final = 25
 """What may stand before the name on its line: a rank or a degree."""
 _TITLE_WITHIN: Final = 200.0
 """In points above the name."""
+_ROOM: Final = 25.0
+"""In points: lines of a list, or rows of a table, are closer."""
 _GAP: Final = 3.0
 _CLEAR: Final = 5.0
 """In points: how far from print a free place is."""
@@ -35,20 +37,31 @@ _HEAD: Final = 0.25
 
 
 def at_name(layout: Layout, name: str, size: Size, page: int | None) -> Spot | None:
-    """``NamePlace``: the middle between title and printed name, in the middle of the name."""
+    """``NamePlace``: the middle between title and printed name, in the middle of the name and the rank before it.
+
+    A name may stand in a list as well, or in an annex: where there is room to sign above it comes first, then where a leader
+    signs, then the last page.
+    """
+    best: tuple[tuple[bool, bool], PageText, Span] | None = None
     for text in _texts(layout, page):
-        named = [span for span in text.find(name) if _stands_alone(text, span)]
-        if not named:
-            continue
-        span = max(named, key=lambda found: (text.within(found, _NAME_WINDOW), -found.base))
-        width, height = size
-        above = _title_above(text, span)
-        top = span.box[3]
-        middle = top + _GAP + height / 2 if above is None else (top + above.box[1]) / 2
-        centre = (span.box[0] + span.box[2]) / 2
-        box = centre - width / 2, middle - height / 2, centre + width / 2, middle + height / 2
-        return text.number, _moved_inside(box, text.size)
-    return None
+        for span in sorted((span for span in text.find(name) if _stands_alone(text, span)), key=lambda found: found.base):
+            line = text.run_of(span)
+            worth = _has_room(text, line), text.within(line, _NAME_WINDOW)
+            if best is None or worth > best[0]:
+                best = worth, text, line
+        if best is not None and all(best[0]):
+            break
+    return None if best is None else _above_name(*best[1:], size)
+
+
+def _above_name(text: PageText, name: Span, size: Size) -> Spot:
+    width, height = size
+    above = _title_above(text, name)
+    top = name.box[3]
+    middle = top + _GAP + height / 2 if above is None else (top + above.box[1]) / 2
+    centre = (name.box[0] + name.box[2]) / 2
+    box = centre - width / 2, middle - height / 2, centre + width / 2, middle + height / 2
+    return text.number, _moved_inside(box, text.size)
 
 
 def leader_of(layout: Layout, near: Spot | None = None) -> SignedField | None:
@@ -95,7 +108,7 @@ def at_corner(layout: Layout, rule: CornerPlace, size: Size, page: int | None) -
     left = width - x - size[0] if right else x
     bottom = height - y - size[1] if top else y
     taken = [field.box for field in layout.signatures if field.page == number]
-    while (hit := _first_hit((left, bottom, left + size[0], bottom + size[1]), taken)) is not None:
+    while (hit := first_hit((left, bottom, left + size[0], bottom + size[1]), taken)) is not None:
         bottom = hit[1] - _GAP - size[1] if top else hit[3] + _GAP
         taken.remove(hit)
     return number, (left, bottom, left + size[0], bottom + size[1])
@@ -113,7 +126,8 @@ def at_free(layout: Layout, rule: FreePlace, size: Size, page: int | None) -> Sp
     for i, j in tries:
         left, top = x0 + i * _STEP, y1 - j * _STEP
         box = left, top - size[1], left + size[0], top
-        if _first_hit(box, taken, _CLEAR) is None and text.is_blank(box):
+        around = left - _CLEAR, top - size[1] - _CLEAR, left + size[0] + _CLEAR, top + _CLEAR
+        if first_hit(box, taken, _CLEAR) is None and text.is_blank(around):
             return text.number, box
     return None
 
@@ -142,6 +156,12 @@ def _title_above(text: PageText, name: Span) -> Span | None:
     return min(above, key=lambda run: run.box[1], default=None)
 
 
+def _has_room(text: PageText, name: Span) -> bool:
+    """Whether somebody could sign above the name: nothing is printed there within a line or two."""
+    x0, _, x1, top = name.box
+    return not any(run.box[0] < x1 and x0 < run.box[2] and top - _GAP < run.box[1] < top + _ROOM for run in text.runs)
+
+
 def _distance(one: Box, other: Box) -> float:
     """Between the middles of two boxes."""
     return math.hypot(one[0] + one[2] - other[0] - other[2], one[1] + one[3] - other[1] - other[3]) / 2
@@ -158,7 +178,7 @@ def _moved_inside(box: Box, size: Size) -> Box:
     return box[0] + across, box[1] + up, box[2] + across, box[3] + up
 
 
-def _first_hit(box: Box, taken: Sequence[Box], gap: float = _GAP / 2) -> Box | None:
+def first_hit(box: Box, taken: Sequence[Box], gap: float = _GAP / 2) -> Box | None:
     """The first of ``taken`` that comes within ``gap`` of the box."""
     x0, y0, x1, y1 = box
     return next((one for one in taken if x1 + gap > one[0] and one[2] + gap > x0 and y1 + gap > one[1] and one[3] + gap > y0), None)

@@ -1,8 +1,9 @@
 """Secrecy marks (MẬT, TỐI MẬT, TUYỆT MẬT) told from the words bí mật and bảo mật. Pure: text in, marks out.
 
-A mark is a line or box of its own (Nghị định 26/2020/NĐ-CP, article 2; Thông tư 24/2020/TT-BCA), in capitals, or what a label
-such as "Độ mật:" says. It is read in any Unicode form, with blanks between its letters, in look-alike letters of other
-alphabets, and in the two font encodings of before Unicode (TCVN3 and VNI), whose text extraction gives other letters.
+A mark is a line or box of its own (Nghị định 26/2020/NĐ-CP, article 2; Thông tư 24/2020/TT-BCA), in capitals, maybe with something
+behind a dash, in brackets, or with the copy's number ("Bản số"); or what a label such as "Độ mật:" says. It is read in any Unicode
+form, with blanks between its letters, in look-alike letters of other alphabets, and in the two font encodings of before Unicode
+(TCVN3 and VNI), whose text extraction gives other letters.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ _LEGACY: Final = {
 _LOOKALIKES: Final = str.maketrans("МТАІЕОУΜΤΑΙΕΟΥ", "MTAIEOYMTAIEOY")
 _LABEL: Final = re.compile(r"(?:(?:MỨC|DẤUCHỈ)?ĐỘ|DẤU)MẬT[:;.\-–]?(TUYỆTMẬT|TỐIMẬT|MẬT)")
 """Without blanks: text read from a page has none."""
+_APART: Final = re.compile(r"[-–—()\[\]{}|;:,]|(?=BẢN SỐ|BẢNSỐ)", re.IGNORECASE)
+"""What parts a mark from words that explain it."""
+_BETWEEN: Final = re.compile(r"[\s._·•*]+")
+"""What letters are spaced with."""
 _LEADS_ON: Final = ("BẢO", "BÍ", "CƠ", "KÍN", "THÂN", "ĐỘ")
 """What the line above ends with where the heading only goes on: bảo/mật, bí/mật, cơ/mật."""
 _OPEN: Final = frozenset({"", "KHÔNG", "THƯỜNG", "NONE"})
@@ -55,12 +60,15 @@ def find_marks(pieces: Iterable[Piece]) -> Iterator[Mark]:
     above, told = "", set()
     for piece in pieces:
         words = _clean(piece.text)
-        mark = read_mark(words)
-        goes_on = above.endswith(_LEADS_ON) and mark == "MẬT"
-        above = words.upper()
-        if mark is not None and not goes_on and (mark, piece.where) not in told:
-            told.add((mark, piece.where))
-            yield Mark(mark, piece.where)
+        whole = read_mark(words)
+        parts = [words] if whole is not None else _APART.split(words)
+        for part in parts:
+            mark = whole or (read_mark(part) if part.isupper() else None)
+            goes_on = above.endswith(_LEADS_ON) and mark == "MẬT"
+            above = part.strip().upper() or above
+            if mark is not None and not goes_on and (mark, piece.where) not in told:
+                told.add((mark, piece.where))
+                yield Mark(mark, piece.where)
 
 
 def find_marks_in_metadata(name: str, value: str) -> Iterator[Mark]:
@@ -76,7 +84,7 @@ def read_mark(text: str) -> str | None:
     if label is not None:
         return _MARKS[label[1]]
     bare = re.sub(r"^[^\w]+|[^\w]+$", "", words)
-    joined = bare.replace(" ", "")
+    joined = _BETWEEN.sub("", bare)
     legacy = _LEGACY.get(joined.upper())
     if legacy is not None:
         return legacy

@@ -88,7 +88,10 @@ class Signer:
             secrecy=options.secrecy,
             activation=activation,
         )
-        intent = Intent(identity, actor, "pdf", options.level, request.digest, self._gates.check(request))
+        permit = self._gates.check(request)
+        intent = Intent(identity, actor, "pdf", options.level, request.digest, permit)
+        if permit.number is not None:
+            options = options.model_copy(update={"number": permit.number})
         try:
             signed, page = self._make_pdf(document, options, intent, image, lowered)
             self._keys.hand_out(signed, intent, page)

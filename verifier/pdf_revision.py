@@ -76,6 +76,10 @@ class Revision(HistoricalResolver):
             return super().collect_dependencies(obj, since_revision)
         return {reference_to(key, self) for key in self._reachable(_leads_to(obj))}
 
+    def dependencies_beside_root(self, obj: Any) -> set[generic.Reference]:
+        """What ``obj`` leads to without going through the catalog, to which a field lock (FieldMDP) leads back."""
+        return {reference_to(key, self) for key in self._reachable(_leads_to(obj), {key_of(self.root_ref)})}
+
     def _load_reverse_xref_cache(self) -> None:
         """Find the paths to what the next revision replaced."""
         self._find_usages({key_of(ref) for ref in self.reader.xrefs.explicit_refs_in_revision(self.revision + 1)})
@@ -100,8 +104,8 @@ class Revision(HistoricalResolver):
         """An object of this revision as the file has it: whatever it leads to must be asked for here."""
         return _bare(self.reader.get_object(reference_to(key, self.reader), self.revision, transparent_decrypt=False))
 
-    def _reachable(self, start: Iterable[int]) -> set[int]:
-        seen: set[int] = set()
+    def _reachable(self, start: Iterable[int], seen: Iterable[int] = ()) -> set[int]:
+        seen = set(seen)
         pending = list(start)
         while pending:
             key = pending.pop()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.reader import HistoricalResolver
@@ -52,7 +52,7 @@ class _StoreRule(WhitelistRule):
         # not with since_revision: that stops at a store which was replaced in place, however much is new below it
         touched = new.collect_dependencies(new.root.raw_get("/DSS")) & set(new.explicit_refs_in_revision())
         replaced = {reference for reference in touched if not old.is_ref_unassignable(reference)}
-        shared = replaced & _outside_store(old) if replaced else set()
+        shared = replaced & _outside_store(cast("Revision", old)) if replaced else set()
         for reference in touched - shared:
             yield ReferenceUpdate(reference)
 
@@ -68,9 +68,9 @@ class _MetadataRule(MetadataUpdateRule):
             yield from super().apply(old, new)
 
 
-def _outside_store(old: HistoricalResolver) -> set[generic.Reference]:
+def _outside_store(old: Revision) -> set[generic.Reference]:
     rest = generic.DictionaryObject({key: old.root.raw_get(key) for key in old.root if key != "/DSS"})
-    return {old.root_ref} | set(old.collect_dependencies(rest))
+    return {old.root_ref} | old.dependencies_beside_root(rest)
 
 
 _STRICT: Final = StandardDiffPolicy(

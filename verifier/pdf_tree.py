@@ -112,7 +112,9 @@ class _Fingerprint:
         elif isinstance(value, generic.DictionaryObject):
             yield b"<<"
             for name in sorted(value):
-                if name not in _UPWARDS and name not in without:
+                if name == "/Data" and "/TransformMethod" in value:
+                    yield _catalog(value.raw_get(name))
+                elif name not in _UPWARDS and name not in without:
                     yield name.encode("utf-8", "surrogateescape")
                     # the value of a signature is not encrypted in a file that is (ISO 32000-2 clause 7.6.2)
                     raw = _RAW if name == "/Contents" and "/ByteRange" in value else _TRANSPARENT
@@ -146,6 +148,11 @@ class _Fingerprint:
             yield b"page %d %d" % key
         else:
             yield from self._parts(value, without, depth + 1)
+
+
+def _catalog(value: Any) -> bytes:
+    """What a signature locks fields of: always the catalog (ISO 32000-2, table 255), which changes with every revision."""
+    return b"/Data %d %d" % (value.idnum, value.generation) if isinstance(value, generic.IndirectObject) else b"/Data"
 
 
 def _scalar(value: Any) -> bytes:

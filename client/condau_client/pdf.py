@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from asn1crypto import cms, crl, ocsp, pem, tsp, x509
+from pyhanko.pdf_utils.crypt import AuthStatus
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.pdf_utils.misc import PdfError
 from pyhanko.pdf_utils.reader import PdfFileReader
@@ -87,7 +88,7 @@ class Options:
     contact: str | None = None
     appearance: Appearance | None = None
     password: str | None = dataclasses.field(default=None, repr=False)
-    """What opens an encrypted file."""
+    """What opens an encrypted file; many open without one and only forbid printing or changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def _reading() -> Iterator[None]:
     except CondauError:
         raise
     except (SigningError, *_UNREADABLE) as error:
-        raise DocumentError(f"this PDF cannot be signed: {error}") from error
+        raise DocumentError(f"this PDF cannot be signed: {str(error) or 'it is broken'}") from error
 
 
 def prepare(file: BinaryIO, signer: Signer, options: Options | None = None, *, room: int | None = None) -> Prepared:
@@ -219,8 +220,8 @@ def signatures_of(file: BinaryIO, password: str | None = None) -> Sequence[bytes
     with _reading():
         file.seek(0)
         reader = PdfFileReader(file, strict=False)
-        if password is not None:
-            reader.decrypt(password)
+        if reader.encrypted:
+            reader.decrypt(password or "")
         # read and written again, it is without the zeros behind it
         return [bytes(cms.ContentInfo.load(bytes(found.pkcs7_content)).dump()) for found in reader.embedded_signatures]
 
@@ -240,10 +241,9 @@ class _Stamps(TimeStamper):
 def _open(file: BinaryIO, password: str | None) -> IncrementalPdfFileWriter:
     file.seek(0)
     writer = IncrementalPdfFileWriter(file, strict=False)
-    if writer.prev.encrypted:
-        if password is None:
-            raise DocumentError("this PDF is encrypted: give its password")
-        writer.encrypt(password)
+    if writer.prev.encrypted and writer.encrypt(password or "").status is AuthStatus.FAILED:
+        wrong = "this PDF is encrypted: give its password" if password is None else "this password does not open the PDF"
+        raise DocumentError(wrong)
     return writer
 
 

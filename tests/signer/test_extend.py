@@ -17,8 +17,10 @@ from audit.log import SYSTEM
 from cli_archive import find_files, renew_file
 from core.content import Content
 from core.errors import Conflict, Rejected
+from core.settings import Config
 from hsm.keys import KeySpec
 from notices.models import OutboxEvent
+from pki.crl import CrlPublisher
 from pki.profile import build_subject
 from registry.models import ApiClient
 from registry.registry import key_digest
@@ -30,7 +32,8 @@ from tests.conftest import Clock
 from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import make_pdf, qpdf
 from tests.signer.test_levels import check_ltv, read_store
-from tests.verifier.authorities import Pki
+from tests.signer.test_standing import revoke
+from tests.verifier.authorities import Pki, issue
 from tests.verifier.files import plain_pdf, sign
 from verifier.service import Verifier
 from verifier.verdict import Conclusion
@@ -126,6 +129,19 @@ def test_an_encrypted_document_is_judged_as_well(house: House, tmp_path: Path) -
 def test_a_signature_of_an_authority_nobody_trusts_here_is_refused(house: House) -> None:
     with pytest.raises(Conflict, match="install its anchor"):
         extend(house, sign(plain_pdf(), Pki()))
+    with pytest.raises(Conflict, match="install its anchor"):
+        extend(house, sign(plain_pdf(), Pki(), signer=issue("Tự cấp cho mình")))
+
+
+def test_a_signature_first_proven_after_its_revocation_is_refused(house: House, clock: Clock) -> None:
+    """A timestamp that comes now would only prove that it may have been made by whoever has the stolen key."""
+    bare, proven = (sign_pdf(house.signer, make_pdf(), PdfOptions(level=level), CLIENT) for level in ("B-B", "B-T"))
+    clock.move(hours=1)
+    revoke("keyCompromise")(house, clock)
+    CrlPublisher(database=house.database, keys=house.keys, now=clock, config=Config(home=Path())).publish("issuing", actor=SYSTEM)
+    with pytest.raises(Conflict, match="revoked"):
+        extend(house, bare)
+    assert judge(house, extend(house, proven)) == (Conclusion.VALID, ["B-LTA"])
 
 
 def test_over_http_a_client_extends_and_sees_its_own_plan(house: House) -> None:

@@ -94,8 +94,8 @@ def test_every_violation_of_a_picture_is_told_at_once() -> None:
     ("change", "field"),
     [
         ((b"{time}", b"{moment}"), "mark.0.element.lines"),
-        ((b"width = 75.0", b"width = -1"), "mark.0.width"),
-        ((b"width = 75.0\n", b""), "mark.0.width"),
+        ((b"width = 105.0", b"width = -1"), "mark.0.width"),
+        ((b"width = 105.0\n", b""), "mark.0.width"),
         ((b'at = "corner"', b'at = "moon"'), "mark.0.place"),
         ((b'kind = "text"', b'kind = "script"'), "mark.0.element.0"),
         ((b'align = "right"', b'align = "right"\ncode = "1"'), "mark.0.element.0.text.code"),

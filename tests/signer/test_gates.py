@@ -26,7 +26,7 @@ from tests.databases import Databases, Furnished
 from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, SEAL_PICTURE, Desk, furnish_desk, open_desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
 from tests.signer.letters import write_pdf
-from tests.signer.pdfs import make_pdf, qpdf
+from tests.signer.pdfs import make_pdf, qpdf, text_of
 from tests.signer.test_hygiene import build
 from tests.software_keys import SoftwareKeys
 
@@ -89,6 +89,12 @@ def test_a_leader_is_found_in_an_encrypted_document_by_its_password(desk: Desk, 
     assert issue(desk, approved, desk.number(), password="mo").startswith(approved)
 
 
+def test_the_number_is_drawn_as_the_register_writes_it(desk: Desk, tmp_path: Path) -> None:
+    """However the caller wrote it: with a zero before 7 (Nghị định 30/2020/NĐ-CP, Phụ lục I), and with a Vietnamese Đ."""
+    assert desk.number(number=7) == "07/QĐ-UBND"
+    assert "07/QĐ-UBND" in text_of(tmp_path, issue(desk, desk.approved(), "7/QÐ-UBND"))
+
+
 def test_a_number_is_used_once(desk: Desk) -> None:
     number = desk.number()
     issue(desk, desk.approved(), number)
@@ -102,6 +108,15 @@ def test_only_a_leader_of_the_agency_counts(desk: Desk, signer: str) -> None:
     document = desk.sign(make_pdf(), signer=signer, activation=desk.token() if signer == SEAL else None)
     violations = refusal(desk, document, number=desk.number(), activation=desk.token(), **ISSUE)
     assert [name for name, _ in violations] == ["document"]
+
+
+def test_a_document_is_issued_once(desk: Desk) -> None:
+    """Under one number: neither as it was handed out, nor with further signatures behind that."""
+    issued = issue(desk, desk.approved(), desk.number())
+    for document in (issued, desk.sign(issued, signer=OFFICER)):
+        with pytest.raises(Refused) as refused:
+            issue(desk, document, desk.number())
+        assert [(one.field, "issued by H12.34 already" in one.message) for one in refused.value.violations] == [("document", True)]
 
 
 def test_initials_make_no_leader(desk: Desk) -> None:

@@ -16,6 +16,7 @@ from signer.options import PdfOptions
         ({"profile": "appendix"}, ["number"]),
         ({"profile": "copy"}, ["copy_kind"]),
         ({"profile": "comment"}, ["comment"]),
+        ({"profile": "comment", "comment": " \n"}, ["comment"]),
         ({"profile": "seal"}, ["profile"]),
         ({"number": "1/X", "issued_on": "2025-04-15", "qr": True}, ["issued_on", "number", "qr"]),
         ({"profile": "person", "text": "chữ", "certify": "forms", "comment": "ừ"}, ["certify", "comment", "text"]),

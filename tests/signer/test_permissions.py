@@ -9,11 +9,15 @@ import pikepdf
 import pytest
 from pydantic import ValidationError
 
+from core.content import Content
 from core.errors import Conflict, Rejected
+from signer.extend import ExtendOptions
 from signer.options import PdfOptions
 from tests.signer.house import CLIENT, House, sign_pdf
 from tests.signer.pdfs import add_empty_field, judge, make_pdf
 from tests.signer.test_pdf import validate
+from verifier.service import Verifier
+from verifier.verdict import Conclusion
 
 pytestmark = pytest.mark.one_database  # the signed document is looked at
 
@@ -57,6 +61,39 @@ def test_a_certified_document_may_be_signed_again_but_not_certified(house: House
         sign_pdf(house.signer, twice, options, CLIENT)
 
 
+@pytest.mark.parametrize("wish", ["forms", "annotations"])
+def test_a_certified_document_shows_further_signatures_only_in_its_own_fields(house: House, wish: str) -> None:
+    """What shows anywhere else would be held against the certification: an annotation can hide what was certified."""
+    options = PdfOptions.model_validate({"certify": wish})
+    certified = sign_pdf(house.signer, add_empty_field(make_pdf(), "Here"), options, CLIENT)
+    with pytest.raises(Conflict, match="certified"):
+        sign_pdf(house.signer, certified, PdfOptions(rectangle="100,100,300,200"), CLIENT)
+    inside = sign_pdf(house.signer, certified, PdfOptions(field="Here"), CLIENT)
+    assert conclusion(house, inside) is Conclusion.VALID
+
+
+@pytest.mark.parametrize(("lock", "further"), [("*", False), ("Signature2", False), ("so", True)])
+def test_a_signature_that_a_lock_would_hold_against_the_first_is_refused(house: House, lock: str, *, further: bool) -> None:
+    locked = sign_pdf(house.signer, make_pdf(), PdfOptions(lock=lock), CLIENT)
+    if not further:
+        with pytest.raises(Conflict, match="locked"):
+            sign_pdf(house.signer, locked, PdfOptions(), CLIENT)
+    else:
+        assert conclusion(house, sign_pdf(house.signer, locked, PdfOptions(), CLIENT)) is Conclusion.VALID
+
+
+def test_the_archive_of_a_locked_document_is_renewed(house: House) -> None:
+    """The lock leads to the catalog, and by that to the store, which every renewal replaces."""
+    document = Content.of(sign_pdf(house.signer, make_pdf(), PdfOptions(lock="*"), CLIENT))
+    for _ in range(2):
+        document = house.extender().extend(document, ExtendOptions(), CLIENT)
+    assert conclusion(house, document.read(0, document.size)) is Conclusion.VALID
+
+
+def conclusion(house: House, document: bytes) -> Conclusion:
+    return Verifier(database=house.database, now=house.now).verify(Content.of(document)).conclusion
+
+
 def test_locked_fields_are_named_in_the_field_and_in_the_signature(house: House, tmp_path: Path) -> None:
     for lock, action, names in (("*", "/All", None), ("so, ngay", "/Include", ["so", "ngay"])):
         signed = sign_pdf(house.signer, make_pdf(), PdfOptions(level="B-B", lock=lock), CLIENT)
@@ -72,5 +109,7 @@ def test_locked_fields_are_named_in_the_field_and_in_the_signature(house: House,
 def test_what_does_not_go_together_is_refused(house: House) -> None:
     with pytest.raises(Rejected, match="goes with a new signature field"):
         sign_pdf(house.signer, add_empty_field(make_pdf(), "Here"), PdfOptions(level="B-B", field="Here", lock="*"), CLIENT)
+    with pytest.raises(Rejected, match="names no field"):
+        sign_pdf(house.signer, make_pdf(), PdfOptions(level="B-B", lock=" , "), CLIENT)
     with pytest.raises(ValidationError, match="goes with the profile plain"):
         PdfOptions(profile="person", certify="nothing")

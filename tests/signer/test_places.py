@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zxingcpp
+from PIL import Image
 from pyhanko.pdf_utils import generic
 
 from core.content import Content
@@ -40,13 +43,24 @@ def test_the_name_is_found_whatever_its_unicode_form(studio: House, place: Box, 
     )
 
 
-def test_a_rank_before_the_name_does_not_hide_it(studio: House) -> None:
-    assert marks(studio, write_pdf([letter(rank="Thượng tá ")]), profile="person", printed_name=LEADER)[0].page == 1
+def test_the_picture_stands_in_the_middle_of_rank_and_name(studio: House) -> None:
+    document = write_pdf([letter(rank="Thượng tá ")])
+    [mark] = marks(studio, document, profile="person", printed_name=LEADER)
+    [line] = next(texts_of(document)).find(f"Thượng tá {LEADER}")
+    assert (mark.box[0] + mark.box[2]) / 2 == pytest.approx((line.box[0] + line.box[2]) / 2, abs=0.5)
 
 
 def test_the_last_page_with_the_name_counts_and_not_a_sentence_that_has_it(studio: House) -> None:
     pages: list[list[Line]] = [letter(), letter(), [("regular", 13, 85, 700, f"Phụ lục do ông {LEADER} lập và chịu trách nhiệm.")]]
     assert marks(studio, write_pdf(pages), profile="person", printed_name=LEADER)[0].page == 2
+
+
+def test_a_list_in_an_annex_that_names_the_leader_is_no_place_to_sign(studio: House, place: Box) -> None:
+    """The members of a board, its head among them, each name alone in its cell."""
+    annex: list[Line] = [("regular", 13, 330, 420 - 20 * row, name) for row, name in enumerate(["Lê An", LEADER, "Vũ Bình"])]
+    [mark] = marks(studio, write_pdf([letter(), annex]), profile="person", printed_name=LEADER)
+    assert mark.page == 1
+    assert mark.box == pytest.approx(place, abs=0.1)
 
 
 @pytest.mark.parametrize("rotate", [90, 180, 270])
@@ -59,21 +73,40 @@ def test_the_place_is_found_on_a_turned_page(studio: House, led: bytes, place: B
     assert blue == pytest.approx(where(render(tmp_path, led), "blue"), abs=0.6)
 
 
+def test_on_a_page_of_larger_units_everything_keeps_its_real_size(studio: House, led: bytes, place: Box, tmp_path: Path) -> None:
+    """/UserUnit 2: MuPDF, which heeds it, draws the picture where and as large as on the same page in points."""
+    document = laid_out(write_pdf([letter()]), "0.5 0 0 0.5 0 0", {"/MediaBox": (0, 0, 297.5, 421), "/UserUnit": 2})
+    [mark] = marks(studio, document, profile="person", printed_name=LEADER)
+    assert mark.box == pytest.approx(place, abs=0.5)
+    (tmp_path / "signed.pdf").write_bytes(person(studio, document))
+    command = ["mutool", "draw", "-q", "-r", "100", "-o", str(tmp_path / "signed.png"), str(tmp_path / "signed.pdf")]
+    subprocess.run(command, check=True, timeout=60)
+    with Image.open(tmp_path / "signed.png") as page:
+        blue = where(page.convert("RGB"), "blue")
+    assert blue == pytest.approx(where(render(tmp_path, led), "blue"), abs=0.6)
+
+
 def turned(document: bytes, rotate: int) -> bytes:
     """The same page to look at, made on a sheet that is shown turned by ``rotate`` and cropped by a margin of its own."""
     width, height = (842, 595) if rotate % 180 else (595, 842)
     matrix = {90: "0 1 -1 0 842 0", 180: "-1 0 0 -1 595 842", 270: "0 -1 1 0 0 595"}[rotate]
     shifted = [*map(float, matrix.split())]
     shifted[4], shifted[5] = shifted[4] + 20, shifted[5] + 30
+    boxes = {"/MediaBox": (0, 0, width + 40, height + 60), "/CropBox": (20, 30, width + 20, height + 30)}
+    return laid_out(document, " ".join(f"{value:g}" for value in shifted), {**boxes, "/Rotate": rotate})
+
+
+def laid_out(document: bytes, matrix: str, entries: dict[str, Any]) -> bytes:
+    """What the first page shows, drawn through ``matrix`` onto a page with these entries."""
     update = open_update(Content.of(document), None)
     page = update.root["/Pages"]["/Kids"][0]
     name = generic.pdf_name
-    wrap = generic.StreamObject(stream_data=b"q %b cm" % " ".join(f"{value:g}" for value in shifted).encode())
+    wrap = generic.StreamObject(stream_data=b"q %b cm" % matrix.encode())
     unwrap = generic.StreamObject(stream_data=b"Q")
     page["/Contents"] = generic.ArrayObject([update.add_object(wrap), page.raw_get("/Contents"), update.add_object(unwrap)])
-    page[name("/MediaBox")] = generic.ArrayObject(map(generic.NumberObject, (0, 0, width + 40, height + 60)))
-    page[name("/CropBox")] = generic.ArrayObject(map(generic.NumberObject, (20, 30, width + 20, height + 30)))
-    page[name("/Rotate")] = generic.NumberObject(rotate)
+    for key, value in entries.items():
+        numbers = isinstance(value, tuple)
+        page[name(key)] = generic.ArrayObject(map(generic.FloatObject, value)) if numbers else generic.NumberObject(value)
     update.update_container(page)
     return document + bytes(update.revision())
 
@@ -126,6 +159,18 @@ def test_the_mark_of_arrival_keeps_clear_of_what_is_on_a_scan(studio: House, rot
     assert strip.box[3] < 150
     [top] = marks(studio, document, profile="incoming", signer=SEAL, number="321")
     assert top.box[3] > 700
+
+
+def test_the_mark_of_arrival_keeps_clear_of_thin_letters_on_grey_paper(studio: House, tmp_path: Path) -> None:
+    """An ordinary letter, scanned: drawn small, its letters are no darker than a shade."""
+    sheet = render(tmp_path, write_pdf([letter()]), dpi=150)
+    scanned = Image.blend(sheet, Image.new("RGB", sheet.size, (190, 190, 190)), 0.4)
+    out = io.BytesIO()
+    scanned.save(out, "PDF", resolution=150)
+    [mark] = marks(studio, out.getvalue(), profile="incoming", signer=SEAL, number="321")
+    x0, y0, x1, y1 = (value * 150 / 72 for value in mark.box)
+    beneath = sheet.convert("L").crop((int(x0), int(sheet.height - y1), int(x1), int(sheet.height - y0)))
+    assert min(beneath.tobytes()) > 200
 
 
 def blackened(document: bytes, rotate: int) -> bytes:

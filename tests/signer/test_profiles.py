@@ -20,8 +20,10 @@ from core.content import Content
 from core.errors import Rejected
 from signer.layout import Layout
 from signer.looks import POINTS
+from signer.marks import Mark
 from signer.pdf_update import open_update
 from signer.places import leader_of
+from signer.stamps import TextRun
 from tests.signer.drawing import A4, TIME, bbox, cut, draw, issue, layout_text, marks, person, render, texts_of, where
 from tests.signer.house import SEAL, House
 from tests.signer.letters import LEADER, appendix, letter, write_pdf
@@ -81,10 +83,45 @@ def test_number_and_date_go_into_their_blanks(issued: bytes, tmp_path: Path) -> 
     assert re.search(r"ngày +05 +tháng +4 +năm 2025", said)
 
 
+@pytest.mark.parametrize(
+    ("number", "day", "said"),
+    [
+        ("Số: ……/UBND–VP", "Thử Nghiệm, ngày ….. tháng ….. năm 20…", ("12", "05", "4", "25")),
+        ("Số:      /UBND\u2011VP", "Thử Nghiệm, ngày      tháng 4 năm 20", ("12", "05", "25")),
+        ("Số:", "Thử Nghiệm, ngày      tháng      năm", ("12/UBND-VP", "05", "4", "2025")),
+        ("SỐ : ____ /UBND - VP", "Thử Nghiệm, Ngày ___ tháng ___ năm 2025", ("12", "05", "4")),
+    ],
+)
+def test_blanks_are_found_in_every_form_they_are_left_in(studio: House, number: str, day: str, said: tuple[str, ...]) -> None:
+    document = person(studio, write_pdf([letter(number=number, day=day)]))
+    drawn = _issue_marks(studio, document)
+    assert tuple(part.text for mark in drawn for part in mark.drawing if isinstance(part, TextRun)) == said
+
+
+def test_a_blank_that_is_too_narrow_gives_way_to_the_rectangle(studio: House) -> None:
+    document = person(studio, write_pdf([letter(number="Số:/UBND-VP", day="Thử Nghiệm, ngày tháng năm 2025")]))
+    wanted = {"number_rectangle": "62,690,200,710", "date_rectangle": "300,690,520,710"}
+    number, day = (mark.box for mark in _issue_marks(studio, document, **wanted) if mark.name in {"Number", "Date"})
+    assert (number, day) == ((62, 690, 200, 710), (300, 690, 520, 710))
+
+
+def test_a_blank_that_a_signature_fills_is_none(studio: House) -> None:
+    """Another agency's number, or one that another system has put there."""
+    issued = issue(studio, person(studio, write_pdf([letter()])))
+    with pytest.raises(Rejected) as refused:
+        _issue_marks(studio, issued)
+    assert [violation.field for violation in refused.value.violations] == ["number_rectangle"]
+
+
+def _issue_marks(studio: House, document: bytes, **options: str) -> list[Mark]:
+    given = {"number": "12/UBND-VP", "issued_on": "2025-04-05", **options}
+    return marks(studio, document, profile="agency-issue", signer=SEAL, **given)
+
+
 def test_what_is_printed_already_is_not_written_again(studio: House) -> None:
     ready = letter(number="Số: 12/UBND-VP", day="Thử Nghiệm, ngày 05 tháng 4 năm 2025")
     document = person(studio, write_pdf([ready]))
-    drawn = marks(studio, document, profile="agency-issue", signer=SEAL, number="12/UBND-VP", issued_on="2025-04-05")
+    drawn = _issue_marks(studio, document)
     assert [mark.name for mark in drawn] == ["Seal"]
 
 
@@ -93,7 +130,10 @@ def test_what_is_printed_already_is_not_written_again(studio: House) -> None:
     [
         ({"number": "Số: 11/UBND-VP"}, {}, "number"),
         ({}, {"number": "12/QĐ-UBND"}, "number"),
-        ({}, {"number": "123456789012/UBND-VP"}, "number"),
+        ({}, {"number": "123456789012/UBND-VP"}, "number_rectangle"),
+        ({"number": "Số:/UBND-VP"}, {"number_rectangle": "80,720,90,730"}, "number_rectangle"),
+        ({"day": "Thử Nghiệm, ngày tháng năm 2025"}, {}, "date_rectangle"),
+        ({"day": "Thử Nghiệm, ngày     tháng     năm 19..."}, {}, "issued_on"),
         ({"day": "Thử Nghiệm, ngày 06 tháng 4 năm 2025"}, {}, "issued_on"),
         ({}, {"issued_on": "2026-04-05"}, "issued_on"),
         ({"number": "Công văn"}, {}, "number_rectangle"),

@@ -15,7 +15,7 @@ from core.errors import Conflict, Forbidden, NotFound, Refused, Rejected
 from registry.models import Role, SubscriberKind
 from registry.registry import add_agency, add_client, add_subscriber, agency_with_code, grant
 from signer.gate_models import AgencySigningRule, DocumentNumber, NumberState
-from signer.numbers import parse_number, series_of
+from signer.numbers import parse_number, parse_symbol, series_of
 from signer.register import Register, Wanted, build_claim, release_numbers, use_number
 from tests.conftest import Clock
 
@@ -214,3 +214,17 @@ def test_two_processes_never_have_one_number(database: Database, clock: Clock) -
     for worker in workers:
         worker.join(30)
     assert sorted(found) == [0, *range(1, 31)]
+
+
+@pytest.mark.parametrize("written", ["07/QÐ-UBND", "7/QĐ\u2011UBND", "7/QĐ–UBND", unicodedata.normalize("NFD", "07/QĐ-UBND")])
+def test_a_number_that_looks_the_same_is_the_same(written: str) -> None:
+    """Icelandic Ð as old keyboards give it, hyphens as word processors do."""
+    assert parse_number(written) == parse_number("07/QĐ-UBND")
+
+
+@pytest.mark.parametrize("written", ["07/ТB-UBND", "07/QĐ-UВND"])
+def test_letters_of_other_alphabets_are_in_no_number(written: str) -> None:
+    with pytest.raises(Rejected):
+        parse_number(written)
+    with pytest.raises(Rejected):
+        parse_symbol(written.partition("/")[2])

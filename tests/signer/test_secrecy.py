@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 
+import pikepdf
 import pytest
 
 from core.content import Content
@@ -32,6 +34,7 @@ from tests.signer.test_hygiene import build
         ("TUYEÄT MAÄT", "TUYỆT MẬT"),  # VNI
         ("Độ mật: Tối mật", "TỐI MẬT"),
         ("ĐỘMẬT:MẬT", "MẬT"),
+        ("M.Ậ.T", "MẬT"),
         ("mật.", None),
         ("bảo mật", None),
         ("BÍ MẬT NHÀ NƯỚC", None),
@@ -47,6 +50,18 @@ def test_a_mark_is_a_piece_of_its_own(text: str, mark: str | None) -> None:
 def test_a_heading_that_goes_on_is_none() -> None:
     assert list(find_marks([Piece("QUY CHẾ BẢO", "1"), Piece("MẬT", "1")])) == []
     assert list(find_marks([Piece("QUYẾT ĐỊNH", "1"), Piece("MẬT", "1"), Piece("MẬT", "1")])) == [Mark("MẬT", "1")]
+
+
+@pytest.mark.parametrize(
+    "text", ["MẬT - Bản số: 01", "TUYỆT MẬT – KHÔNG SAO CHỤP", "MẬT (hết hạn 2030)", "TỐI MẬT Bản số 2", "MẬTBảnsố1"]
+)
+def test_words_that_explain_a_mark_do_not_hide_it(text: str) -> None:
+    assert len(list(find_marks([Piece(text, "1")]))) == 1
+
+
+@pytest.mark.parametrize("text", ["BÍ - MẬT", "Hội nghị (Mật, Ong)", "BẢO MẬT - AN TOÀN", "Số: 12/MẬT-KH", "TÀI LIỆU MẬT"])
+def test_what_only_has_the_word_among_others_is_none(text: str) -> None:
+    assert list(find_marks([Piece(text, "1")])) == []
 
 
 def test_a_title_is_read_in_its_parts() -> None:
@@ -81,6 +96,32 @@ def test_a_mark_on_a_page_is_found(form: Form) -> None:
 def test_at_the_top_of_a_later_page_too_and_words_are_no_marks() -> None:
     report = scan(Content.of(write_pdf([[*letter(), *WORDS], letter(), [("bold", 13, 70, 790, "MẬT")]])))
     assert [(mark.text, mark.where) for mark in report.secrecy] == [("MẬT", "trang/page 3")]
+
+
+@pytest.mark.parametrize("matrix", ["1 0 0 1 70 690", "0.7 0.7 -0.7 0.7 150 200", "0 1 -1 0 300 300"])
+@pytest.mark.parametrize("where", ["page", "/Stamp", "/FreeText"])
+def test_letters_aslant_or_spaced_and_in_the_drawing_of_a_stamp_are_read(where: str, matrix: str) -> None:
+    """A watermark across the page; and a stamp whose text stands nowhere but in its appearance."""
+    document = drawn_over(
+        write_pdf([letter()]), write_pdf([[("bold", 20, 25 * at, 10, char) for at, char in enumerate("MẬT")]]), where, matrix
+    )
+    assert [mark.text for mark in scan(Content.of(document)).secrecy] == ["MẬT"]
+
+
+def drawn_over(document: bytes, drawing: bytes, where: str, matrix: str) -> bytes:
+    """The page of ``drawing`` put on the one of ``document``, or into an annotation of this kind."""
+    pdf, other = pikepdf.open(io.BytesIO(document)), pikepdf.open(io.BytesIO(drawing))
+    page, form = pdf.pages[0], pdf.copy_foreign(other.pages[0].as_form_xobject())
+    if where == "page":
+        page.Resources.XObject = pikepdf.Dictionary(Drawn=form)
+        page.contents_add(pdf.make_stream(f"q {matrix} cm /Drawn Do Q".encode()))
+    else:
+        form.Matrix = [float(value) for value in matrix.split()]
+        kind = pikepdf.Dictionary(Subtype=pikepdf.Name(where), Rect=[0, 0, 595, 842], F=4, AP=pikepdf.Dictionary(N=form))
+        page.Annots = [pdf.make_indirect(kind)]
+    out = io.BytesIO()
+    pdf.save(out)
+    return out.getvalue()
 
 
 def utf16(text: str) -> bytes:

@@ -133,6 +133,15 @@ def test_an_encrypted_file_is_signed_with_its_password(client: Client, tmp_path:
         client.sign_pdf(document, level="B-B")
     signed = client.sign_pdf(document, level="B-B", options=Options(password="mở"))
     assert judge(tmp_path, signed, password="mở") == [True]
+    with pytest.raises(DocumentError, match="does not open"):
+        client.sign_pdf(document, level="B-B", options=Options(password="khác"))
+
+
+def test_an_encrypted_file_that_anybody_may_open_needs_no_password(client: Client, tmp_path: Path) -> None:
+    document = qpdf(tmp_path, make_pdf(), "--encrypt", "", "chủ", "256", "--print=none", "--")
+    signed = client.sign_pdf(document, level="B-B")
+    assert judge(tmp_path, signed) == [True]
+    assert client.extend_pdf(signed, level="B-LT").startswith(signed)
 
 
 def test_a_hole_that_was_too_small_is_made_anew(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
