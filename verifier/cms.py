@@ -228,7 +228,8 @@ def find_signer(message: SignedMessage, others: Iterable[x509.Certificate]) -> t
     """The certificate the SignerInfo names, and whether a signed attribute names it too.
 
     Looked for in the message and then in ``others``. Where several carry that name, the one whose hash the
-    signingCertificate attribute (RFC 2634, RFC 5035) gives is taken; one whose hash differs from it never is.
+    signingCertificate attribute (RFC 2634, RFC 5035) gives is taken; one whose hash differs from it never is. Where both
+    attributes are there, each must give its hash (RFC 5035, 3).
     """
     with reading("cms"):
         named = [one for one in (*message.certificates, *others) if _is_named(one, message.signer_id)]
@@ -236,8 +237,7 @@ def find_signer(message: SignedMessage, others: Iterable[x509.Certificate]) -> t
         for certificate in named:
             if not references:
                 return certificate, False
-            algorithm, value = references[0]
-            if known_digest(algorithm) and digest(algorithm, [_der(certificate)]) == value:
+            if all(known_digest(algorithm) and digest(algorithm, [_der(certificate)]) == value for algorithm, value in references):
                 return certificate, True
         return None, False
 
@@ -258,12 +258,12 @@ def _is_named(certificate: x509.Certificate, signer_id: tuple[bytes, int] | byte
 
 
 def _references(message: SignedMessage) -> list[tuple[str, bytes]]:
+    """Digest algorithm and hash of the signer's certificate, the first one in each attribute: those after it are its issuers."""
     found = []
-    for value in message.values.get("signing_certificate_v2", []):
-        found += [(item["hash_algorithm"]["algorithm"].native, item["cert_hash"].native) for item in value["certs"]]
-    if not found:
-        for value in message.values.get("signing_certificate", []):
-            found += [("sha1", item["cert_hash"].native) for item in value["certs"]]
+    for value in message.values.get("signing_certificate_v2", [])[:1]:
+        found += [(item["hash_algorithm"]["algorithm"].native, item["cert_hash"].native) for item in list(value["certs"])[:1]]
+    for value in message.values.get("signing_certificate", [])[:1]:
+        found += [("sha1", item["cert_hash"].native) for item in list(value["certs"])[:1]]
     return found
 
 
@@ -291,6 +291,8 @@ def _check_attributes(
     content_types, digests = message.values.get("content_type", []), message.values.get("message_digest", [])
     if len(content_types) != 1 or len(digests) != 1 or content_types[0].native != message.content_type or not _protected(message):
         return SubIndication.FORMAT_FAILURE
+    if any(len(message.values.get(name, [])) > 1 for name in ("signing_certificate", "signing_certificate_v2")):
+        return SubIndication.FORMAT_FAILURE  # RFC 5035, 3 and 4: one instance with one value
     if digests[0].native != content.digest(message.digest_algorithm):
         return SubIndication.HASH_FAILURE
     for encoding in message.attribute_encodings():

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from asn1crypto import cms, tsp
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -124,6 +125,31 @@ def test_the_extended_key_usage_is_critical_and_alone(
     """RFC 3161 clause 2.3."""
     tsa = pki.issue("TSA", key=KEY, usages=usages, usages_critical=critical)
     assert verdict(token(pki, tsa), context).sub_indication is SubIndication.CHAIN_CONSTRAINTS_FAILURE
+
+
+def bound(pki: Pki, *references: tuple[str, bytes]) -> bytes:
+    """A sound token but for the references to its certificate: names of attributes with the hash each gives."""
+    content = tsp.ContentInfo.load(token(pki))
+    signer = content["content"]["signer_infos"][0]
+    kept = [one for one in signer["signed_attrs"].untag() if not one["type"].native.startswith("signing_certificate")]
+    added = [cms.CMSAttribute({"type": name, "values": [{"certs": [{"cert_hash": digest}]}]}) for name, digest in references]
+    signer["signed_attrs"] = signed = cms.CMSAttributes([*kept, *added])
+    assert isinstance(pki.tsa.key, rsa.RSAPrivateKey)
+    signer["signature_algorithm"] = {"algorithm": "sha256_rsa"}
+    signer["signature"] = pki.tsa.key.sign(signed.dump(), padding.PKCS1v15(), hashes.SHA256())
+    return bytes(content.dump(force=True))
+
+
+def test_every_reference_to_the_certificate_must_be_to_it(pki: Pki, context: Context) -> None:
+    """RFC 5035 clauses 3 and 4: ESSCertID and ESSCertIDv2 are each evaluated, and there is one of each."""
+    one, two = hashlib.sha1(pki.tsa.der).digest(), hashlib.sha256(pki.tsa.der).digest()
+    v1, v2 = "signing_certificate", "signing_certificate_v2"
+    for good in ([(v1, one)], [(v2, two)], [(v1, one), (v2, two)]):
+        assert verdict(bound(pki, *good), context).indication is Indication.TOTAL_PASSED
+    for wrong in ([(v1, bytes(20))], [(v2, bytes(32))], [(v1, bytes(20)), (v2, two)], [(v1, one), (v2, bytes(32))]):
+        assert verdict(bound(pki, *wrong), context).sub_indication is SubIndication.NO_SIGNING_CERTIFICATE_FOUND
+    assert verdict(bound(pki), context).sub_indication is SubIndication.SIG_CONSTRAINTS_FAILURE
+    assert verdict(bound(pki, (v2, two), (v2, two)), context).sub_indication is SubIndication.FORMAT_FAILURE
 
 
 def test_a_signature_does_not_lean_on_a_timestamp_that_did_not_pass(pki: Pki, context: Context) -> None:
