@@ -232,5 +232,8 @@ def _address(conn: TConn) -> str:
 
 
 def _has_head(data: bytes) -> bool:
-    """Whether a head ends in ``data``; an empty line before it does not count (RFC 9112, 2.2)."""
-    return data.find(b"\r\n\r\n", 2 if data.startswith(b"\r\n") else 0) >= 0
+    """Whether gunicorn's parser has enough for an answer: a head ends in ``data``, an empty line before it not counted (RFC
+    9112, 2.2), or a line ends in it that no head may have.
+    """
+    ended = data.find(b"\r\n\r\n", 2 if data.startswith(b"\r\n") else 0) >= 0
+    return ended or data.count(b"\n") != data.count(b"\r\n")

@@ -155,6 +155,14 @@ def test_a_head_without_end_is_refused(worker: Running) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 431")
 
 
+def test_a_head_that_cannot_become_one_is_refused_at_once(worker: Running) -> None:
+    began = time.monotonic()
+    for wrong in (GENERAL.replace(b"\r\n", b"\n"), GENERAL.replace(b"/x", b"/x\n"), b"\n", GENERAL[:-2] + b"X: y\n"):
+        with worker.connect(wrong) as connection:
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert time.monotonic() - began < PUNCTUALITY / 2
+
+
 def test_who_does_not_close_after_the_last_answer_keeps_nobody_waiting(worker: Running) -> None:
     with ExitStack() as stack:
         last = GENERAL.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
