@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from asn1crypto import tsp
+from asn1crypto import cms, core, tsp
 from cryptography import x509
 
 from core.errors import Malformed
@@ -39,13 +39,20 @@ def parse_timestamp(data: bytes) -> bytes:
     else:
         return data
     with reading("timestamp"):
-        response = tsp.TimeStampResp.load(data, strict=True)
-        status = response["status"]["status"].native
-        if status not in _STATUSES:
-            raise Malformed("timestamp", f"the response carries no timestamp: status {status}")
+        response = _Response.load(data, strict=True)
+        status = response["status"]
+        if status["status"].native not in _STATUSES:
+            told = [status["status"].native, *sorted(status["fail_info"].native or ()), *(status["status_string"].native or ())]
+            raise Malformed("timestamp", f"the response carries no timestamp, it refuses: {', '.join(told)}"[:300])
         token: bytes = response["time_stamp_token"].dump()
     parse_signed_data(token)
     return token
+
+
+class _Response(core.Sequence):  # type: ignore[misc]  # it has no types
+    """TimeStampResp (RFC 3161 clause 2.4.2); asn1crypto's own takes none without a timestamp."""
+
+    _fields = [("status", tsp.PKIStatusInfo), ("time_stamp_token", cms.ContentInfo, {"optional": True})]  # noqa: RUF012 - asn1crypto writes to it
 
 
 def verify_timestamp(

@@ -20,6 +20,8 @@ from core.errors import Malformed
 from tests.verifier.authorities import DAY, NOW, Identity, Pki
 from tests.verifier.files import plain_pdf, sign, timestamper
 from tests.verifier.judging import verify_pdf
+from tsa.request import Failure, Refusal
+from tsa.response import build_refused
 from verifier.context import Context
 from verifier.octets import Octets
 from verifier.timestamp_query import TimestampQuery, parse_timestamp_query
@@ -224,9 +226,12 @@ def test_a_response_is_taken_and_a_refusal_says_why(pki: Pki) -> None:
     inner = tsp.ContentInfo.load(token(pki))
     response = tsp.TimeStampResp({"status": {"status": "granted"}, "time_stamp_token": inner}).dump()
     assert parse_timestamp(response) == token_bytes(inner)
-    refusal = bytes.fromhex("30053003020102")
+    with pytest.raises(Malformed, match=r"it refuses: rejection$"):
+        parse_timestamp(bytes.fromhex("30053003020102"))
+    with pytest.raises(Malformed, match=r"it refuses: rejection, bad_alg, SHA-1 is too weak$"):
+        parse_timestamp(build_refused(Refusal(Failure.BAD_ALG, "SHA-1 is too weak")))
     with pytest.raises(Malformed):
-        parse_timestamp(refusal)
+        parse_timestamp(bytes.fromhex("30053003020100"))  # granted, and nothing given
 
 
 def token_bytes(inner: tsp.ContentInfo) -> bytes:
