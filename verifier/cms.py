@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from asn1crypto import cms, core, pdf, tsp
+from asn1crypto import cms, core, parser, pdf, tsp
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -32,6 +32,8 @@ _SCHEMES: Final[dict[str, Scheme]] = {
 }
 _ARCHIVED: Final = "adobe_revocation_info_archival"
 _MOST_CERTIFICATES = 64  # a signature carries its chain, not a directory: more would only cost time
+_MOST_MEMBERS = 200
+"""Attributes, values of one, CRLs: more than any signature has use for, and each costs the reader several times."""
 _EXTRA_DIGESTS: Final = {  # OIDs asn1crypto has no name for
     "2.16.840.1.101.3.4.3.13": ("rsa-pkcs1v15", "sha3_224"),
     "2.16.840.1.101.3.4.3.14": ("rsa-pkcs1v15", "sha3_256"),
@@ -107,7 +109,7 @@ def _read(signed: Any, signer: Any) -> SignedMessage:
     encapsulated = signed["encap_content_info"]
     content = encapsulated["content"]
     algorithm, name = _signature_algorithm(signer)
-    attributes = signer["signed_attrs"]
+    attributes = _bounded(signer["signed_attrs"])
     present = not isinstance(attributes, core.Void) and len(attributes) > 0
     values = _attribute_values(attributes) if present else {}
     return SignedMessage(
@@ -123,8 +125,22 @@ def _read(signed: Any, signer: Any) -> SignedMessage:
         signature=signer["signature"].native,
         attributes=attributes if present else None,
         values=values,
-        timestamps=_timestamps(signer["unsigned_attrs"]),
+        timestamps=_timestamps(_bounded(signer["unsigned_attrs"])),
     )
+
+
+def _bounded(members: Any) -> Any:
+    """The set or sequence as it is; raises Malformed for one of too many members, having looked at no more of them."""
+    if isinstance(members, core.Void):
+        return members
+    contents, position = members.contents, 0
+    for _ in range(_MOST_MEMBERS):
+        if position >= len(contents):
+            return members
+        position += parser.peek(contents[position:])
+    if position < len(contents):
+        raise Malformed("cms", f"there are more than {_MOST_MEMBERS} members in a set")
+    return members
 
 
 def _octets(content: Any) -> bytes:
@@ -152,7 +168,7 @@ def _certificates(signed: Any) -> tuple[x509.Certificate, ...]:
 def _crls(signed: Any) -> tuple[bytes, ...]:
     if isinstance(signed["crls"], core.Void):
         return ()
-    return tuple(choice.chosen.dump() for choice in signed["crls"] if choice.name == "certificate_list")
+    return tuple(choice.chosen.dump() for choice in _bounded(signed["crls"]) if choice.name == "certificate_list")
 
 
 def _ocsps(signed: Any) -> tuple[bytes, ...]:
@@ -168,7 +184,7 @@ def _archived(values: dict[str, list[Any]], kind: str) -> tuple[bytes, ...]:
     found = []
     for value in values.get(_ARCHIVED, []):
         held = pdf.RevocationInfoArchival.load(value.dump())[kind]
-        found += [] if isinstance(held, core.Void) else [one.dump() for one in held]
+        found += [] if isinstance(held, core.Void) else [one.dump() for one in _bounded(held)]
     return tuple(found)
 
 
@@ -209,7 +225,7 @@ def _signature_algorithm(signer: Any) -> tuple[SignatureAlgorithm | None, str]:
 def _attribute_values(attributes: Any) -> dict[str, list[Any]]:
     values: dict[str, list[Any]] = {}
     for attribute in attributes:
-        values.setdefault(attribute["type"].native, []).extend(attribute["values"])
+        values.setdefault(attribute["type"].native, []).extend(_bounded(attribute["values"]))
     return values
 
 
@@ -220,7 +236,7 @@ def _timestamps(attributes: Any) -> tuple[bytes, ...]:
         token.dump()
         for attribute in attributes
         if attribute["type"].native == "signature_time_stamp_token"
-        for token in attribute["values"]
+        for token in _bounded(attribute["values"])
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import subprocess
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from core.der import SEQUENCE, SET, tlv
 from core.errors import Malformed
 from tests.verifier.authorities import DAY, NOW, Identity, Pki
 from tests.verifier.files import plain_pdf, sign, timestamper
@@ -212,6 +214,27 @@ def test_a_token_without_certificates_is_judged_with_those_at_hand(pki: Pki, con
     assert verdict(bare, context).sub_indication is SubIndication.NO_SIGNING_CERTIFICATE_FOUND
     found = verify_timestamp(bare, Octets.of(DATA), context, kind="detached", hints=[pki.tsa.certificate])
     assert found.indication is Indication.TOTAL_PASSED
+
+
+@pytest.mark.parametrize(("attributes", "values"), [(50_000, 1), (1, 200_000)])
+@pytest.mark.parametrize("signed", [True, False])
+def test_more_attributes_than_anybody_needs_cost_nothing(
+    pki: Pki, context: Context, signed: bool, attributes: int, values: int
+) -> None:
+    """A token of 10 MB kept the verifier busy for a minute."""
+    message = tsp.ContentInfo.load(token(pki))["content"]
+    signer = message["signer_infos"][0]
+    many = tlv(SEQUENCE, cms.CMSAttributeType("signature_time_stamp_token").dump(), tlv(SET, b"\x05\x00" * values)) * attributes
+    fields = [signer[name].dump() for name in ("version", "sid", "digest_algorithm")]
+    fields.append(tlv(0xA0, signer["signed_attrs"].contents, many if signed else b""))
+    fields += [signer[name].dump() for name in ("signature_algorithm", "signature")]
+    fields.append(b"" if signed else tlv(0xA1, many))
+    around = [message[name].dump() for name in ("version", "digest_algorithms", "encap_content_info", "certificates")]
+    hostile = tlv(SEQUENCE, *around, tlv(SET, tlv(SEQUENCE, *fields)))
+    hostile = tlv(SEQUENCE, cms.ContentType("signed_data").dump(), tlv(0xA0, hostile))
+    began = time.process_time()
+    assert verdict(hostile, context).sub_indication is SubIndication.FORMAT_FAILURE
+    assert time.process_time() - began < 0.5
 
 
 def test_whatever_is_cut_or_flipped_is_a_verdict(pki: Pki, context: Context) -> None:
