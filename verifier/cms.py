@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from core.errors import Malformed
 from verifier.algorithms import Scheme, SignatureAlgorithm, digest, known_digest, signature_holds
 from verifier.octets import Octets
-from verifier.reading import reading
+from verifier.reading import check_arcs, reading
 from verifier.verdict import SubIndication
 
 DATA: Final = "data"
@@ -95,6 +95,7 @@ def parse_signed_data(data: bytes) -> SignedMessage:
 
     Raises Malformed(``cms``) for anything but a SignedData with exactly one SignerInfo.
     """
+    check_arcs(data, "cms")
     with reading("cms"):
         info = cms.ContentInfo.load(data)
         if info["content_type"].native != "signed_data":
@@ -108,13 +109,15 @@ def parse_signed_data(data: bytes) -> SignedMessage:
 def _read(signed: Any, signer: Any) -> SignedMessage:
     encapsulated = signed["encap_content_info"]
     content = encapsulated["content"]
+    if isinstance(content, core.Constructable) and content.method == 1:
+        _bounded(content, tag=core.OctetString.tag)  # BER: in pieces
     algorithm, name = _signature_algorithm(signer)
     attributes = _bounded(signer["signed_attrs"])
     present = not isinstance(attributes, core.Void) and len(attributes) > 0
     values = _attribute_values(attributes) if present else {}
     return SignedMessage(
         content_type=encapsulated["content_type"].native,
-        content=None if isinstance(content, core.Void) or content.native is None else _octets(content),
+        content=None if isinstance(content, core.Void) else _octets(content),
         certificates=_certificates(signed),
         crls=(*_crls(signed), *_archived(values, "crl")),
         ocsps=(*_ocsps(signed), *_archived(values, "ocsp")),
@@ -129,14 +132,19 @@ def _read(signed: Any, signer: Any) -> SignedMessage:
     )
 
 
-def _bounded(members: Any) -> Any:
-    """The set or sequence as it is; raises Malformed for one of too many members, having looked at no more of them."""
+def _bounded(members: Any, *, tag: int | None = None) -> Any:
+    """The set or sequence as it is; raises Malformed for one of too many members, having looked at no more of them.
+
+    ``tag``: the only first octet that its members may have.
+    """
     if isinstance(members, core.Void):
         return members
     contents, position = members.contents, 0
     for _ in range(_MOST_MEMBERS):
         if position >= len(contents):
             return members
+        if tag not in (None, contents[position]):
+            raise Malformed("cms", "a piece of the content is in pieces itself")
         position += parser.peek(contents[position:])
     if position < len(contents):
         raise Malformed("cms", f"there are more than {_MOST_MEMBERS} members in a set")
@@ -144,8 +152,8 @@ def _bounded(members: Any) -> Any:
 
 
 def _octets(content: Any) -> bytes:
-    # an OCTET STRING that holds parsed structure keeps its bytes beside it
-    found = content.native if not hasattr(content, "parsed") else bytes(content)
+    # one that may hold structure, as which its native value would be read
+    found = bytes(content) if isinstance(content, core.ParsableOctetString) else content.native
     if not isinstance(found, bytes):
         raise Malformed("cms", "the content is no octet string")
     return found
@@ -346,8 +354,10 @@ def _protected(message: SignedMessage) -> bool:
 
 def parse_timestamp_info(content: bytes) -> Any:
     """TSTInfo (RFC 3161 clause 2.4.2) as asn1crypto's object; raises Malformed(``timestamp``)."""
+    check_arcs(content, "timestamp")
     with reading("timestamp"):
         info = tsp.TSTInfo.load(content, strict=True)
         if info["version"].native != "v1":
             raise Malformed("timestamp", "TSTInfo is not of version 1")
+        _bounded(info["extensions"])
         return info

@@ -17,7 +17,7 @@ from verifier.cms import TST_INFO, SignedMessage, check_signed_data, find_signer
 from verifier.context import Context
 from verifier.findings import error, info, warning
 from verifier.octets import Octets
-from verifier.reading import reading
+from verifier.reading import check_arcs, reading
 from verifier.timestamp_query import TimestampQuery, imprint_of, names_authority
 from verifier.verdict import Finding, Indication, SubIndication, Timestamp
 
@@ -32,6 +32,7 @@ def parse_timestamp(data: bytes) -> bytes:
 
     Raises Malformed(``timestamp``) for anything else, and for a response that refuses (then the message says so).
     """
+    check_arcs(data, "timestamp")
     try:
         parse_signed_data(data)
     except Malformed:

@@ -237,6 +237,27 @@ def test_more_attributes_than_anybody_needs_cost_nothing(
     assert time.process_time() - began < 0.5
 
 
+def test_no_field_of_a_token_keeps_the_verifier_busy(pki: Pki, context: Context) -> None:
+    """A policy of one megabyte took two minutes to read, a megabyte of extensions three seconds."""
+    content = tsp.ContentInfo.load(token(pki))
+    message = content["content"]
+    info = message["encap_content_info"]["content"].parsed
+    policy = info["policy"].dump()
+    extension = tlv(SEQUENCE, b"\x06\x02\x2a\x03", tlv(0x04, b"\x05\x00"))
+    began = time.process_time()
+    for hostile in (
+        info.contents.replace(policy, tlv(0x06, b"\x2a" + b"\xff" * 1_000_000 + b"\x01")),
+        info.contents + tlv(0xA1, extension * 100_000),
+    ):
+        octets = tlv(0x04, tlv(SEQUENCE, hostile))
+        encapsulated = tlv(SEQUENCE, cms.ContentType("tst_info").dump(), tlv(0xA0, octets))
+        around = [message["version"].dump(), message["digest_algorithms"].dump(), encapsulated]
+        signed = tlv(SEQUENCE, *around, message["certificates"].dump(), message["signer_infos"].dump())
+        der = tlv(SEQUENCE, content["content_type"].dump(), tlv(0xA0, signed))
+        assert verdict(der, context).sub_indication is SubIndication.FORMAT_FAILURE
+    assert time.process_time() - began < 0.5
+
+
 def test_whatever_is_cut_or_flipped_is_a_verdict(pki: Pki, context: Context) -> None:
     der = token(pki)
     for cut in range(0, len(der), 37):
