@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import resource
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
@@ -26,6 +27,10 @@ share it, and no request waits for it."""
 
 GRACE_SECONDS = 10
 """How long a worker that is told to stop may finish what it began."""
+_CONNECTIONS = 1000
+"""How many a worker holds at most; further ones wait until some are gone."""
+_OTHER_DESCRIPTORS = 250
+"""What a worker may need beside: the database, the token, documents in files."""
 _WORK_EVERY = 1.0
 """Seconds after which a worker looks for rows of jobs again."""
 
@@ -57,6 +62,7 @@ class Server(BaseApplication):
             "workers": server.workers,
             "threads": server.threads,
             "worker_class": "web.worker.ExpressWorker",
+            "worker_connections": count_connections(),
             "graceful_timeout": GRACE_SECONDS,
             "timeout": 120,
             "keepalive": 5,
@@ -109,6 +115,16 @@ class Server(BaseApplication):
 def serve(config: Config) -> None:
     """Serve until stopped; does not return."""
     Server(config).run()
+
+
+def count_connections() -> int:
+    """How many a worker can hold: each takes a file descriptor, of which a process often has 1024 unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS + _OTHER_DESCRIPTORS
+    if resource.RLIM_INFINITY != soft < wanted and soft != hard:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return _CONNECTIONS if soft == resource.RLIM_INFINITY else min(_CONNECTIONS, max(soft - _OTHER_DESCRIPTORS, soft // 2))
 
 
 def _gunicorn_logs() -> dict[str, Any]:

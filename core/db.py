@@ -115,8 +115,7 @@ class Database:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", self._begin_sqlite)
         else:
-            patience = {"options": f"-c lock_timeout={int(busy_seconds * 1000)}", "connect_timeout": 5}
-            self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=pool_size, connect_args=patience)
+            self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=pool_size, connect_args=_patience(busy_seconds))
         self._writer = self.engine.execution_options(condau_write=True)
         driver: Any = self.engine.dialect.loaded_dbapi
         self._driver_error: type[Exception] = driver.Error
@@ -281,6 +280,15 @@ class Database:
 def sqlite_url(path: Path) -> str:
     """The URL of the SQLite file at ``path``."""
     return f"sqlite:///{path.resolve()}"
+
+
+def _patience(busy_seconds: float) -> dict[str, Any]:
+    """For how long libpq waits: for a lock, for a new connection, and for a network that has fallen silent under an old one, of
+    which TCP by itself would wait a quarter of an hour for the acknowledgement.
+    """
+    milliseconds = int(busy_seconds * 1000)
+    silence = {"tcp_user_timeout": milliseconds, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+    return {"options": f"-c lock_timeout={milliseconds}", "connect_timeout": 5, **silence}
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:

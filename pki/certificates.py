@@ -42,13 +42,13 @@ def format_serial(number: int) -> str:
 
 
 def parse_serial(text: str) -> str:
-    """The serial a person wrote: any case, leading zeros and colons (as openssl prints it) allowed.
+    """The serial a person wrote: any case, with 0x, leading zeros and colons (as openssl prints it) or without.
 
     Raises NotFound for what can be no serial number of ours.
     """
-    serial = text.strip().lower().replace(":", "").lstrip("0")
+    serial = text.strip().lower().removeprefix("0x").replace(":", "").lstrip("0")
     if not _SERIAL.fullmatch(serial):
-        raise NotFound("serial", f"no certificate has the serial number {text[:80]!r}: it is 1 to 40 hexadecimal digits")
+        raise NotFound("serial", f"nothing has the serial number {text[:80]!r}: it is 1 to 40 hexadecimal digits")
     return serial
 
 

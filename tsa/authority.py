@@ -140,7 +140,9 @@ class TimestampAuthority:
         """The drafts with their signatures; while another batch is at the HSM this one waits."""
         if not self._signing.acquire(timeout=_TURN):
             busy = Unavailable("hsm", "the HSM is still busy with earlier requests")
-            return [one if isinstance(one, Refusal) else _refusal(busy, ask.actor) for one, ask in zip(parsed, asked, strict=True)]
+            return [
+                one if isinstance(one, Refusal) else refusal_of(busy, ask.actor) for one, ask in zip(parsed, asked, strict=True)
+            ]
         try:
             drafts = [
                 one if isinstance(one, Refusal) else _guarded(partial(self._draft, one, ask.unit), ask.actor)
@@ -164,7 +166,7 @@ class TimestampAuthority:
                     made = self._sign([one for number in group if isinstance(one := drafts[number], _Draft)])
                 except Exception as error:  # noqa: BLE001 - logged in full; the protocol has its own answer for a fault of the server
                     for number in group:
-                        signed[number] = _refusal(error, asked[number].actor)
+                        signed[number] = refusal_of(error, asked[number].actor)
                 else:
                     for number, pair in zip(group, made, strict=True):
                         signed[number] = pair
@@ -210,7 +212,7 @@ class TimestampAuthority:
         for group, error in zip(groups.values(), errors, strict=True):
             if error is not None:
                 for number, _ in group:
-                    final[number] = _refusal(error, asked[number].actor)
+                    final[number] = refusal_of(error, asked[number].actor)
         return final
 
     def _count(self, final: Sequence[_Unrecorded | Refusal]) -> None:
@@ -222,7 +224,7 @@ def _guarded(step: Callable[[], _T], actor: Actor) -> _T | Refusal:
     try:
         return step()
     except Exception as error:  # noqa: BLE001 - logged in full; the protocol has its own answer for a fault of the server
-        return _refusal(error, actor)
+        return refusal_of(error, actor)
 
 
 def _finish(draft: _Draft, signature: bytes) -> _Unrecorded:
@@ -283,7 +285,7 @@ def _answer(draft: _Unrecorded | Refusal, actor: Actor) -> bytes:
     return build_refused(draft)
 
 
-def _refusal(error: Exception, actor: Actor) -> Refusal:
+def refusal_of(error: Exception, actor: Actor) -> Refusal:
     """What the client is told of a part that is away, and of a fault of ours; both are logged."""
     if isinstance(error, ClockUntrusted):  # logged by the clock, once and not for each request
         return Refusal(Failure.TIME_NOT_AVAILABLE, "the clock is not known to be within the stated accuracy: try again later")

@@ -68,10 +68,10 @@ class Limits:
         if not limit.per_second and not limit.per_day:
             return
         with self._lock:
+            if limit.per_second:  # first: who comes too often is to use up nobody's day
+                self._count_second(peer if anonymous else f"client {actor.name}", limit.per_second / self._workers)
             if limit.per_day:
                 self._count_day(actor.name, limit.per_day)
-            if limit.per_second:
-                self._count_second(peer if anonymous else f"client {actor.name}", limit.per_second / self._workers)
 
     def _count_second(self, caller: str, rate: float) -> None:
         """``rate`` requests a second, in bursts of as many as a second allows (the generic cell rate algorithm)."""

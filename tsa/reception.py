@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from core.errors import CondauError
+from core.errors import CondauError, Unavailable
 from core.metrics import Metrics
-from tsa.authority import Ask, TimestampAuthority
+from tsa.authority import Ask, TimestampAuthority, refusal_of
 from tsa.limits import Limits
+from tsa.response import build_refused
 
 
 class Reception:
@@ -30,7 +31,7 @@ class Reception:
     def answer_all(self, asked: Sequence[Ask], peers: Sequence[str]) -> list[bytes | CondauError]:
         """The TimeStampResp to each, or why it gets none; ``peers`` are the addresses they come from."""
         began = time.perf_counter()
-        refused = [self._refusal(ask, peer) for ask, peer in zip(asked, peers, strict=True)]
+        refused = [self._refuse(ask, peer) for ask, peer in zip(asked, peers, strict=True)]
         admitted = [ask for ask, refusal in zip(asked, refused, strict=True) if refusal is None]
         answers = iter(self._authority.respond_all(admitted))
         outcomes = [next(answers) if refusal is None else refusal for refusal in refused]
@@ -38,9 +39,14 @@ class Reception:
         self._metrics.seconds.observe_many(took, len(admitted))
         return outcomes
 
-    def _refusal(self, ask: Ask, peer: str) -> CondauError | None:
+    def _refuse(self, ask: Ask, peer: str) -> bytes | CondauError | None:
+        """None where the authority is to answer. That a quota cannot be read is an outage to the client, like any other."""
         try:
             self._limits.admit(ask.actor, peer)
+        except Unavailable as away:
+            refusal = refusal_of(away, ask.actor)
+            self._metrics.requests.labels(refusal.failure.name).inc()
+            return build_refused(refusal)
         except CondauError as error:
             self._metrics.requests.labels(type(error).__name__).inc()
             return error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from asn1crypto import cms, core, pdf, tsp
+from asn1crypto import cms, core, parser, pdf, tsp
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from core.errors import Malformed
 from verifier.algorithms import Scheme, SignatureAlgorithm, digest, known_digest, signature_holds
 from verifier.octets import Octets
-from verifier.reading import reading
+from verifier.reading import check_arcs, reading
 from verifier.verdict import SubIndication
 
 DATA: Final = "data"
@@ -32,6 +32,8 @@ _SCHEMES: Final[dict[str, Scheme]] = {
 }
 _ARCHIVED: Final = "adobe_revocation_info_archival"
 _MOST_CERTIFICATES = 64  # a signature carries its chain, not a directory: more would only cost time
+_MOST_MEMBERS = 200
+"""Attributes, values of one, CRLs: more than any signature has use for, and each costs the reader several times."""
 _EXTRA_DIGESTS: Final = {  # OIDs asn1crypto has no name for
     "2.16.840.1.101.3.4.3.13": ("rsa-pkcs1v15", "sha3_224"),
     "2.16.840.1.101.3.4.3.14": ("rsa-pkcs1v15", "sha3_256"),
@@ -93,6 +95,7 @@ def parse_signed_data(data: bytes) -> SignedMessage:
 
     Raises Malformed(``cms``) for anything but a SignedData with exactly one SignerInfo.
     """
+    check_arcs(data, "cms")
     with reading("cms"):
         info = cms.ContentInfo.load(data)
         if info["content_type"].native != "signed_data":
@@ -106,13 +109,15 @@ def parse_signed_data(data: bytes) -> SignedMessage:
 def _read(signed: Any, signer: Any) -> SignedMessage:
     encapsulated = signed["encap_content_info"]
     content = encapsulated["content"]
+    if isinstance(content, core.Constructable) and content.method == 1:
+        _bounded(content, tag=core.OctetString.tag)  # BER: in pieces
     algorithm, name = _signature_algorithm(signer)
-    attributes = signer["signed_attrs"]
+    attributes = _bounded(signer["signed_attrs"])
     present = not isinstance(attributes, core.Void) and len(attributes) > 0
     values = _attribute_values(attributes) if present else {}
     return SignedMessage(
         content_type=encapsulated["content_type"].native,
-        content=None if isinstance(content, core.Void) or content.native is None else _octets(content),
+        content=None if isinstance(content, core.Void) else _octets(content),
         certificates=_certificates(signed),
         crls=(*_crls(signed), *_archived(values, "crl")),
         ocsps=(*_ocsps(signed), *_archived(values, "ocsp")),
@@ -123,13 +128,32 @@ def _read(signed: Any, signer: Any) -> SignedMessage:
         signature=signer["signature"].native,
         attributes=attributes if present else None,
         values=values,
-        timestamps=_timestamps(signer["unsigned_attrs"]),
+        timestamps=_timestamps(_bounded(signer["unsigned_attrs"])),
     )
 
 
+def _bounded(members: Any, *, tag: int | None = None) -> Any:
+    """The set or sequence as it is; raises Malformed for one of too many members, having looked at no more of them.
+
+    ``tag``: the only first octet that its members may have.
+    """
+    if isinstance(members, core.Void):
+        return members
+    contents, position = members.contents, 0
+    for _ in range(_MOST_MEMBERS):
+        if position >= len(contents):
+            return members
+        if tag not in (None, contents[position]):
+            raise Malformed("cms", "a piece of the content is in pieces itself")
+        position += parser.peek(contents[position:])
+    if position < len(contents):
+        raise Malformed("cms", f"there are more than {_MOST_MEMBERS} members in a set")
+    return members
+
+
 def _octets(content: Any) -> bytes:
-    # an OCTET STRING that holds parsed structure keeps its bytes beside it
-    found = content.native if not hasattr(content, "parsed") else bytes(content)
+    # one that may hold structure, as which its native value would be read
+    found = bytes(content) if isinstance(content, core.ParsableOctetString) else content.native
     if not isinstance(found, bytes):
         raise Malformed("cms", "the content is no octet string")
     return found
@@ -152,7 +176,7 @@ def _certificates(signed: Any) -> tuple[x509.Certificate, ...]:
 def _crls(signed: Any) -> tuple[bytes, ...]:
     if isinstance(signed["crls"], core.Void):
         return ()
-    return tuple(choice.chosen.dump() for choice in signed["crls"] if choice.name == "certificate_list")
+    return tuple(choice.chosen.dump() for choice in _bounded(signed["crls"]) if choice.name == "certificate_list")
 
 
 def _ocsps(signed: Any) -> tuple[bytes, ...]:
@@ -168,7 +192,7 @@ def _archived(values: dict[str, list[Any]], kind: str) -> tuple[bytes, ...]:
     found = []
     for value in values.get(_ARCHIVED, []):
         held = pdf.RevocationInfoArchival.load(value.dump())[kind]
-        found += [] if isinstance(held, core.Void) else [one.dump() for one in held]
+        found += [] if isinstance(held, core.Void) else [one.dump() for one in _bounded(held)]
     return tuple(found)
 
 
@@ -209,7 +233,7 @@ def _signature_algorithm(signer: Any) -> tuple[SignatureAlgorithm | None, str]:
 def _attribute_values(attributes: Any) -> dict[str, list[Any]]:
     values: dict[str, list[Any]] = {}
     for attribute in attributes:
-        values.setdefault(attribute["type"].native, []).extend(attribute["values"])
+        values.setdefault(attribute["type"].native, []).extend(_bounded(attribute["values"]))
     return values
 
 
@@ -220,7 +244,7 @@ def _timestamps(attributes: Any) -> tuple[bytes, ...]:
         token.dump()
         for attribute in attributes
         if attribute["type"].native == "signature_time_stamp_token"
-        for token in attribute["values"]
+        for token in _bounded(attribute["values"])
     )
 
 
@@ -228,7 +252,8 @@ def find_signer(message: SignedMessage, others: Iterable[x509.Certificate]) -> t
     """The certificate the SignerInfo names, and whether a signed attribute names it too.
 
     Looked for in the message and then in ``others``. Where several carry that name, the one whose hash the
-    signingCertificate attribute (RFC 2634, RFC 5035) gives is taken; one whose hash differs from it never is.
+    signingCertificate attribute (RFC 2634, RFC 5035) gives is taken; one whose hash differs from it never is. Where both
+    attributes are there, each must give its hash (RFC 5035, 3).
     """
     with reading("cms"):
         named = [one for one in (*message.certificates, *others) if _is_named(one, message.signer_id)]
@@ -236,8 +261,7 @@ def find_signer(message: SignedMessage, others: Iterable[x509.Certificate]) -> t
         for certificate in named:
             if not references:
                 return certificate, False
-            algorithm, value = references[0]
-            if known_digest(algorithm) and digest(algorithm, [_der(certificate)]) == value:
+            if all(known_digest(algorithm) and digest(algorithm, [_der(certificate)]) == value for algorithm, value in references):
                 return certificate, True
         return None, False
 
@@ -258,12 +282,12 @@ def _is_named(certificate: x509.Certificate, signer_id: tuple[bytes, int] | byte
 
 
 def _references(message: SignedMessage) -> list[tuple[str, bytes]]:
+    """Digest algorithm and hash of the signer's certificate, the first one in each attribute: those after it are its issuers."""
     found = []
-    for value in message.values.get("signing_certificate_v2", []):
-        found += [(item["hash_algorithm"]["algorithm"].native, item["cert_hash"].native) for item in value["certs"]]
-    if not found:
-        for value in message.values.get("signing_certificate", []):
-            found += [("sha1", item["cert_hash"].native) for item in value["certs"]]
+    for value in message.values.get("signing_certificate_v2", [])[:1]:
+        found += [(item["hash_algorithm"]["algorithm"].native, item["cert_hash"].native) for item in list(value["certs"])[:1]]
+    for value in message.values.get("signing_certificate", [])[:1]:
+        found += [("sha1", item["cert_hash"].native) for item in list(value["certs"])[:1]]
     return found
 
 
@@ -291,6 +315,8 @@ def _check_attributes(
     content_types, digests = message.values.get("content_type", []), message.values.get("message_digest", [])
     if len(content_types) != 1 or len(digests) != 1 or content_types[0].native != message.content_type or not _protected(message):
         return SubIndication.FORMAT_FAILURE
+    if any(len(message.values.get(name, [])) > 1 for name in ("signing_certificate", "signing_certificate_v2")):
+        return SubIndication.FORMAT_FAILURE  # RFC 5035, 3 and 4: one instance with one value
     if digests[0].native != content.digest(message.digest_algorithm):
         return SubIndication.HASH_FAILURE
     for encoding in message.attribute_encodings():
@@ -328,8 +354,10 @@ def _protected(message: SignedMessage) -> bool:
 
 def parse_timestamp_info(content: bytes) -> Any:
     """TSTInfo (RFC 3161 clause 2.4.2) as asn1crypto's object; raises Malformed(``timestamp``)."""
+    check_arcs(content, "timestamp")
     with reading("timestamp"):
         info = tsp.TSTInfo.load(content, strict=True)
         if info["version"].native != "v1":
             raise Malformed("timestamp", "TSTInfo is not of version 1")
+        _bounded(info["extensions"])
         return info

@@ -10,7 +10,7 @@ from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from verifier.reading import reading
+from verifier.reading import check_arcs, reading
 
 Imprint = tuple[str, bytes]
 """The digest algorithm's OID, dotted, and the digest. Parameters, NULL or absent, make no difference (RFC 5754, 2)."""
@@ -28,6 +28,7 @@ class TimestampQuery:
 
 def parse_timestamp_query(data: bytes) -> TimestampQuery:
     """Read a TimeStampReq (DER or BER); raises Malformed(``query``) for anything else."""
+    check_arcs(data, "query")
     with reading("query"):
         request = tsp.TimeStampReq.load(data, strict=True)
         policy = request["req_policy"]

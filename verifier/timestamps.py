@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from asn1crypto import tsp
+from asn1crypto import cms, core, tsp
 from cryptography import x509
 
 from core.errors import Malformed
@@ -17,7 +17,7 @@ from verifier.cms import TST_INFO, SignedMessage, check_signed_data, find_signer
 from verifier.context import Context
 from verifier.findings import error, info, warning
 from verifier.octets import Octets
-from verifier.reading import reading
+from verifier.reading import check_arcs, reading
 from verifier.timestamp_query import TimestampQuery, imprint_of, names_authority
 from verifier.verdict import Finding, Indication, SubIndication, Timestamp
 
@@ -32,6 +32,7 @@ def parse_timestamp(data: bytes) -> bytes:
 
     Raises Malformed(``timestamp``) for anything else, and for a response that refuses (then the message says so).
     """
+    check_arcs(data, "timestamp")
     try:
         parse_signed_data(data)
     except Malformed:
@@ -39,13 +40,20 @@ def parse_timestamp(data: bytes) -> bytes:
     else:
         return data
     with reading("timestamp"):
-        response = tsp.TimeStampResp.load(data, strict=True)
-        status = response["status"]["status"].native
-        if status not in _STATUSES:
-            raise Malformed("timestamp", f"the response carries no timestamp: status {status}")
+        response = _Response.load(data, strict=True)
+        status = response["status"]
+        if status["status"].native not in _STATUSES:
+            told = [status["status"].native, *sorted(status["fail_info"].native or ()), *(status["status_string"].native or ())]
+            raise Malformed("timestamp", f"the response carries no timestamp, it refuses: {', '.join(told)}"[:300])
         token: bytes = response["time_stamp_token"].dump()
     parse_signed_data(token)
     return token
+
+
+class _Response(core.Sequence):  # type: ignore[misc]  # it has no types
+    """TimeStampResp (RFC 3161 clause 2.4.2); asn1crypto's own takes none without a timestamp."""
+
+    _fields = [("status", tsp.PKIStatusInfo), ("time_stamp_token", cms.ContentInfo, {"optional": True})]  # noqa: RUF012 - asn1crypto writes to it
 
 
 def verify_timestamp(

@@ -69,7 +69,16 @@ class HeadReader:
     def read(self, data: bytes, peer: str) -> ExpressRequest | None:
         """The request that ``data`` is, whole and nothing after it; None when it has to go the general way."""
         end = data.find(b"\r\n\r\n") + 4
-        written = data[:end]
+        head = self._head(data[:end])
+        return ExpressRequest(head, data[end:], peer) if head is not None and len(data) == end + head.length else None
+
+    def is_begun(self, data: bytes) -> bool:
+        """Whether ``data`` is a head of the lane's and less than the body it announces, small enough for the lane."""
+        end = data.find(b"\r\n\r\n") + 4
+        head = self._head(data[:end])
+        return head is not None and len(data) < end + head.length <= LONGEST
+
+    def _head(self, written: bytes) -> Head | None:
         head = self._heads.get(written)
         if head is None:
             head = self._parse(written)
@@ -79,7 +88,7 @@ class HeadReader:
                 if len(self._heads) >= _HEADS:
                     self._heads.clear()
                 self._heads[written] = head
-        return ExpressRequest(head, data[end:], peer) if len(data) == end + head.length else None
+        return head
 
     def _parse(self, written: bytes) -> Head | None:
         match = _HEAD.fullmatch(written)

@@ -151,3 +151,14 @@ def test_an_outage_is_told_to_everybody_who_waits(tmp_path: Path) -> None:
     database.insert(_row("s"))
     assert _count(database) == 1
     database.close()
+
+
+def test_a_network_that_falls_silent_is_not_waited_for_as_long_as_tcp_would() -> None:
+    """TCP waits a quarter of an hour for an acknowledgement; a request, and the lane it came by, would wait with it."""
+    database = Database("postgresql+psycopg://nobody@127.0.0.1:1/none", busy_seconds=7)
+    asked: dict[str, Any] = {}
+    sa.event.listen(database.engine, "do_connect", lambda _dialect, _record, _args, options: asked.update(options))
+    with pytest.raises(Unavailable), database.read() as db:
+        db.execute(sa.text("SELECT 1"))
+    assert (asked["tcp_user_timeout"], asked["connect_timeout"]) == (7000, 5)
+    assert asked["keepalives_idle"] + asked["keepalives_interval"] * asked["keepalives_count"] < 15

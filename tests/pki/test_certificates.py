@@ -122,7 +122,7 @@ def test_a_client_sees_what_it_may_sign_with(house: House) -> None:
     assert [identity.subscriber for identity in found] == ["seal"]
 
 
-@pytest.mark.parametrize("text", ["0A:b1", "ab1", " AB1 ", "000ab1"])
+@pytest.mark.parametrize("text", ["0A:b1", "ab1", " AB1 ", "000ab1", "0x0AB1"])
 def test_a_serial_is_read_however_it_is_written(text: str) -> None:
     assert parse_serial(text) == "ab1"
 

@@ -7,12 +7,15 @@ import pytest
 from audit.log import Actor
 from core.config import parse_config
 from core.db import Database
-from core.errors import Rejected, TooMany
+from core.errors import Rejected, TooMany, Unavailable
+from core.metrics import Metrics
 from core.settings import TsaLimit, TsaLimits
 from tests.conftest import Clock
+from tests.tsa.requests import query
 from tests.tsa.unit import ACTOR
-from tsa.authority import TimestampAuthority
+from tsa.authority import Ask, TimestampAuthority
 from tsa.limits import Limits
+from tsa.reception import Reception
 
 KNOWN = Actor("van-ban", "client", "request-0002")
 
@@ -74,6 +77,27 @@ def test_a_quota_counts_what_the_record_holds_of_the_day(database: Database, aut
     assert admitted(second, Actor("another", "client"), "", 50) == 5
     clock.move(seconds=left)
     assert admitted(second, KNOWN, "", 50) == 5
+
+
+def test_who_comes_too_often_uses_up_nobody_s_day(database: Database, clock: Clock) -> None:
+    limits = make(database, clock, anonymous_per_second=5, anonymous_per_day=50)
+    assert admitted(limits, ACTOR, "10.0.0.1", 500) == 5
+    assert admitted(limits, ACTOR, "10.0.0.2", 5) == 5
+
+
+def test_a_quota_that_cannot_be_read_is_system_failure(
+    database: Database, authority: TimestampAuthority, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 3161, 2.4.2, as every outage behind the protocol."""
+
+    def away() -> None:
+        raise Unavailable("database", "the database is away", retry_after=3)
+
+    reception = Reception(authority=authority, limits=make(database, clock, anonymous_per_day=5), metrics=Metrics())
+    monkeypatch.setattr(database, "read", away)
+    answer = reception.answer(Ask(query(), ACTOR), "10.0.0.1")
+    assert answer.endswith(bytes.fromhex("030506000000") + b"\x40")  # bit 25, systemFailure
+    assert b"try again in 3 s" in answer
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import subprocess
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from asn1crypto import cms, tsp
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from core.der import SEQUENCE, SET, tlv
 from core.errors import Malformed
 from tests.verifier.authorities import DAY, NOW, Identity, Pki
 from tests.verifier.files import plain_pdf, sign, timestamper
 from tests.verifier.judging import verify_pdf
+from tsa.request import Failure, Refusal
+from tsa.response import build_refused
 from verifier.context import Context
 from verifier.octets import Octets
 from verifier.timestamp_query import TimestampQuery, parse_timestamp_query
@@ -126,6 +131,31 @@ def test_the_extended_key_usage_is_critical_and_alone(
     assert verdict(token(pki, tsa), context).sub_indication is SubIndication.CHAIN_CONSTRAINTS_FAILURE
 
 
+def bound(pki: Pki, *references: tuple[str, bytes]) -> bytes:
+    """A sound token but for the references to its certificate: names of attributes with the hash each gives."""
+    content = tsp.ContentInfo.load(token(pki))
+    signer = content["content"]["signer_infos"][0]
+    kept = [one for one in signer["signed_attrs"].untag() if not one["type"].native.startswith("signing_certificate")]
+    added = [cms.CMSAttribute({"type": name, "values": [{"certs": [{"cert_hash": digest}]}]}) for name, digest in references]
+    signer["signed_attrs"] = signed = cms.CMSAttributes([*kept, *added])
+    assert isinstance(pki.tsa.key, rsa.RSAPrivateKey)
+    signer["signature_algorithm"] = {"algorithm": "sha256_rsa"}
+    signer["signature"] = pki.tsa.key.sign(signed.dump(), padding.PKCS1v15(), hashes.SHA256())
+    return bytes(content.dump(force=True))
+
+
+def test_every_reference_to_the_certificate_must_be_to_it(pki: Pki, context: Context) -> None:
+    """RFC 5035 clauses 3 and 4: ESSCertID and ESSCertIDv2 are each evaluated, and there is one of each."""
+    one, two = hashlib.sha1(pki.tsa.der).digest(), hashlib.sha256(pki.tsa.der).digest()
+    v1, v2 = "signing_certificate", "signing_certificate_v2"
+    for good in ([(v1, one)], [(v2, two)], [(v1, one), (v2, two)]):
+        assert verdict(bound(pki, *good), context).indication is Indication.TOTAL_PASSED
+    for wrong in ([(v1, bytes(20))], [(v2, bytes(32))], [(v1, bytes(20)), (v2, two)], [(v1, one), (v2, bytes(32))]):
+        assert verdict(bound(pki, *wrong), context).sub_indication is SubIndication.NO_SIGNING_CERTIFICATE_FOUND
+    assert verdict(bound(pki), context).sub_indication is SubIndication.SIG_CONSTRAINTS_FAILURE
+    assert verdict(bound(pki, (v2, two), (v2, two)), context).sub_indication is SubIndication.FORMAT_FAILURE
+
+
 def test_a_signature_does_not_lean_on_a_timestamp_that_did_not_pass(pki: Pki, context: Context) -> None:
     tsa = pki.issue("TSA", key=KEY, usages=())
     (found,) = verify_pdf(sign(plain_pdf(), pki, tsa=tsa, stamped_at=NOW - HOUR), context).signatures
@@ -186,6 +216,48 @@ def test_a_token_without_certificates_is_judged_with_those_at_hand(pki: Pki, con
     assert found.indication is Indication.TOTAL_PASSED
 
 
+@pytest.mark.parametrize(("attributes", "values"), [(50_000, 1), (1, 200_000)])
+@pytest.mark.parametrize("signed", [True, False])
+def test_more_attributes_than_anybody_needs_cost_nothing(
+    pki: Pki, context: Context, signed: bool, attributes: int, values: int
+) -> None:
+    """A token of 10 MB kept the verifier busy for a minute."""
+    message = tsp.ContentInfo.load(token(pki))["content"]
+    signer = message["signer_infos"][0]
+    many = tlv(SEQUENCE, cms.CMSAttributeType("signature_time_stamp_token").dump(), tlv(SET, b"\x05\x00" * values)) * attributes
+    fields = [signer[name].dump() for name in ("version", "sid", "digest_algorithm")]
+    fields.append(tlv(0xA0, signer["signed_attrs"].contents, many if signed else b""))
+    fields += [signer[name].dump() for name in ("signature_algorithm", "signature")]
+    fields.append(b"" if signed else tlv(0xA1, many))
+    around = [message[name].dump() for name in ("version", "digest_algorithms", "encap_content_info", "certificates")]
+    hostile = tlv(SEQUENCE, *around, tlv(SET, tlv(SEQUENCE, *fields)))
+    hostile = tlv(SEQUENCE, cms.ContentType("signed_data").dump(), tlv(0xA0, hostile))
+    began = time.process_time()
+    assert verdict(hostile, context).sub_indication is SubIndication.FORMAT_FAILURE
+    assert time.process_time() - began < 0.5
+
+
+def test_no_field_of_a_token_keeps_the_verifier_busy(pki: Pki, context: Context) -> None:
+    """A policy of one megabyte took two minutes to read, a megabyte of extensions three seconds."""
+    content = tsp.ContentInfo.load(token(pki))
+    message = content["content"]
+    info = message["encap_content_info"]["content"].parsed
+    policy = info["policy"].dump()
+    extension = tlv(SEQUENCE, b"\x06\x02\x2a\x03", tlv(0x04, b"\x05\x00"))
+    began = time.process_time()
+    for hostile in (
+        info.contents.replace(policy, tlv(0x06, b"\x2a" + b"\xff" * 1_000_000 + b"\x01")),
+        info.contents + tlv(0xA1, extension * 100_000),
+    ):
+        octets = tlv(0x04, tlv(SEQUENCE, hostile))
+        encapsulated = tlv(SEQUENCE, cms.ContentType("tst_info").dump(), tlv(0xA0, octets))
+        around = [message["version"].dump(), message["digest_algorithms"].dump(), encapsulated]
+        signed = tlv(SEQUENCE, *around, message["certificates"].dump(), message["signer_infos"].dump())
+        der = tlv(SEQUENCE, content["content_type"].dump(), tlv(0xA0, signed))
+        assert verdict(der, context).sub_indication is SubIndication.FORMAT_FAILURE
+    assert time.process_time() - began < 0.5
+
+
 def test_whatever_is_cut_or_flipped_is_a_verdict(pki: Pki, context: Context) -> None:
     der = token(pki)
     for cut in range(0, len(der), 37):
@@ -198,9 +270,12 @@ def test_a_response_is_taken_and_a_refusal_says_why(pki: Pki) -> None:
     inner = tsp.ContentInfo.load(token(pki))
     response = tsp.TimeStampResp({"status": {"status": "granted"}, "time_stamp_token": inner}).dump()
     assert parse_timestamp(response) == token_bytes(inner)
-    refusal = bytes.fromhex("30053003020102")
+    with pytest.raises(Malformed, match=r"it refuses: rejection$"):
+        parse_timestamp(bytes.fromhex("30053003020102"))
+    with pytest.raises(Malformed, match=r"it refuses: rejection, bad_alg, SHA-1 is too weak$"):
+        parse_timestamp(build_refused(Refusal(Failure.BAD_ALG, "SHA-1 is too weak")))
     with pytest.raises(Malformed):
-        parse_timestamp(refusal)
+        parse_timestamp(bytes.fromhex("30053003020100"))  # granted, and nothing given
 
 
 def token_bytes(inner: tsp.ContentInfo) -> bytes:
