@@ -89,7 +89,7 @@ def _number_behind(colon: Glyph, line: list[Glyph], number: str, *, font: Path, 
     digits, slash, symbol = printed.partition("/")
     digits = digits.strip(_FILLERS)
     if digits:
-        if given not in {printed, digits}:
+        if given.lstrip("0") not in {printed.lstrip("0"), digits.lstrip("0")}:  # printed before it was 07 to the register
             raise Rejected(
                 "number",
                 f"the document has a number already, {printed}, and it is not {given}: give that one, or correct the document",

@@ -25,7 +25,7 @@ from tests.conftest import Clock
 from tests.databases import Databases, Furnished
 from tests.signer.gate_house import AGENCY, CLERK, NUMBERER, OUTSIDER, SEAL_PICTURE, Desk, furnish_desk, open_desk
 from tests.signer.house import CLIENT, OFFICER, SEAL
-from tests.signer.letters import write_pdf
+from tests.signer.letters import letter, write_pdf
 from tests.signer.pdfs import make_pdf, qpdf, text_of
 from tests.signer.test_hygiene import build
 from tests.software_keys import SoftwareKeys
@@ -93,6 +93,12 @@ def test_the_number_is_drawn_as_the_register_writes_it(desk: Desk, tmp_path: Pat
     """However the caller wrote it: with a zero before 7 (Nghị định 30/2020/NĐ-CP, Phụ lục I), and with a Vietnamese Đ."""
     assert desk.number(number=7) == "07/QĐ-UBND"
     assert "07/QĐ-UBND" in text_of(tmp_path, issue(desk, desk.approved(), "7/QÐ-UBND"))
+
+
+def test_a_number_that_is_printed_without_its_zero_is_that_number(desk: Desk, tmp_path: Path) -> None:
+    printed = desk.sign(write_pdf([letter(number="Số: 7/QĐ-UBND")]), signer=OFFICER)
+    assert desk.number(number=7) == "07/QĐ-UBND"
+    assert text_of(tmp_path, issue(desk, printed, "7/QĐ-UBND")).count("7/QĐ-UBND") == 1
 
 
 def test_a_number_is_used_once(desk: Desk) -> None:
