@@ -29,8 +29,10 @@ _LEGACY: Final = {
 _LOOKALIKES: Final = str.maketrans("МТАІЕОУΜΤΑΙΕΟΥ", "MTAIEOYMTAIEOY")
 _LABEL: Final = re.compile(r"(?:(?:MỨC|DẤUCHỈ)?ĐỘ|DẤU)MẬT[:;.\-–]?(TUYỆTMẬT|TỐIMẬT|MẬT)")
 """Without blanks: text read from a page has none."""
-_APART: Final = re.compile(r"[-–—()\[\]{}|;:,]|(?=BẢN SỐ|BẢNSỐ)", re.IGNORECASE)
-"""What parts a mark from words that explain it."""
+_APART: Final = re.compile(r"[-–—()\[\]{}|;:]|(?=BẢN SỐ|BẢNSỐ)", re.IGNORECASE)
+"""What parts a mark from words that explain it; not the comma, by which headings list the degrees."""
+_COPY: Final = re.compile(r"\W*(?:BẢN ?SỐ)?\W*\d*\W*")
+"""The copy's number, which may come first."""
 _BETWEEN: Final = re.compile(r"[\s._·•*]+")
 """What letters are spaced with."""
 _LEADS_ON: Final = ("BẢO", "BÍ", "CƠ", "KÍN", "THÂN", "ĐỘ")
@@ -61,14 +63,13 @@ def find_marks(pieces: Iterable[Piece]) -> Iterator[Mark]:
     for piece in pieces:
         words = _clean(piece.text)
         whole = read_mark(words)
-        parts = [words] if whole is not None else _APART.split(words)
-        for part in parts:
-            mark = whole or (read_mark(part) if part.isupper() else None)
-            goes_on = above.endswith(_LEADS_ON) and mark == "MẬT"
-            above = part.strip().upper() or above
-            if mark is not None and not goes_on and (mark, piece.where) not in told:
-                told.add((mark, piece.where))
-                yield Mark(mark, piece.where)
+        first = next((part for part in _APART.split(words) if not _COPY.fullmatch(part.upper())), "")
+        mark = whole or (read_mark(first) if first.isupper() else None)
+        goes_on = above.endswith(_LEADS_ON) and mark == "MẬT"
+        above = words.upper()
+        if mark is not None and not goes_on and (mark, piece.where) not in told:
+            told.add((mark, piece.where))
+            yield Mark(mark, piece.where)
 
 
 def find_marks_in_metadata(name: str, value: str) -> Iterator[Mark]:

@@ -53,13 +53,27 @@ def test_a_heading_that_goes_on_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["MẬT - Bản số: 01", "TUYỆT MẬT – KHÔNG SAO CHỤP", "MẬT (hết hạn 2030)", "TỐI MẬT Bản số 2", "MẬTBảnsố1"]
+    "text",
+    ["MẬT - Bản số: 01", "TUYỆT MẬT – KHÔNG SAO CHỤP", "MẬT (hết hạn 2030)", "TỐI MẬT Bản số 2", "MẬTBảnsố1", "Bản số: 02 - MẬT"],
 )
 def test_words_that_explain_a_mark_do_not_hide_it(text: str) -> None:
     assert len(list(find_marks([Piece(text, "1")]))) == 1
 
 
-@pytest.mark.parametrize("text", ["BÍ - MẬT", "Hội nghị (Mật, Ong)", "BẢO MẬT - AN TOÀN", "Số: 12/MẬT-KH", "TÀI LIỆU MẬT"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BÍ - MẬT",
+        "Hội nghị (Mật, Ong)",
+        "BẢO MẬT - AN TOÀN",
+        "Số: 12/MẬT-KH",
+        "TÀI LIỆU MẬT",
+        "DANH MỤC BÍ MẬT NHÀ NƯỚC ĐỘ TUYỆT MẬT, TỐI MẬT, MẬT",
+        "PHÂN LOẠI: TUYỆT MẬT, TỐI MẬT, MẬT",
+        "TỐI MẬT, MẬT CỦA NGÀNH Y TẾ",
+        "Lưu: VT, MẬT",
+    ],
+)
 def test_what_only_has_the_word_among_others_is_none(text: str) -> None:
     assert list(find_marks([Piece(text, "1")])) == []
 
