@@ -19,12 +19,9 @@ from falcon.media.multipart import MultipartParseError
 
 from core.content import Content
 from core.errors import Malformed, Rejected, TooLarge, Unavailable
+from web.pace import PATIENCE
 
 MULTIPART: Final = "multipart/form-data"
-PATIENCE: Final = 20.0
-"""Seconds a sender or reader may stall before its request is given up: it holds a thread meanwhile."""
-SLOWEST: Final = 50_000
-"""Bytes a second below which a sender that does not stall is given up as well, once its patience is used up."""
 IN_MEMORY: Final = 1 << 20
 """Bytes of a document up to which it needs no file."""
 _CHUNK: Final = 1 << 16
@@ -79,7 +76,6 @@ class Upload:
         self._most = most
         self._announced = announced
         self._size = 0
-        self._began = time.monotonic()
         if announced is not None:
             self._stream: Any = req.bounded_stream
         elif req.env.get("wsgi.input_terminated"):
@@ -102,8 +98,6 @@ class Upload:
         if self._size > self._most:
             raise _too_large(self._most)
         if not data and size and self._announced is not None and self._size < self._announced:
-            raise _cut_off()
-        if time.monotonic() - self._began > PATIENCE + self._size / SLOWEST:
             raise _cut_off()
         self.digest.update(data)
         return data
@@ -205,20 +199,18 @@ def _paced(connection: socket.socket | None, content: Content) -> Iterator[bytes
 def receiving(req: falcon.Request, most: int) -> Iterator[Upload]:
     """The body as it arrives, up to ``most`` bytes; its digest is in ``req.context.body_digest`` when the block has ended."""
     upload = Upload(req, most)
-    with _patiently(req.env.get("gunicorn.socket")):
-        yield upload
+    yield upload
     req.context.body_digest = upload.digest.digest()
 
 
 def drain(req: falcon.Request) -> None:
     """Take in what is still being sent, for PATIENCE seconds or so: a browser reads no answer before it is rid of its body."""
     deadline = time.monotonic() + PATIENCE
-    with _patiently(req.env.get("gunicorn.socket")):
-        try:
-            while time.monotonic() < deadline and req.bounded_stream.read(_CHUNK):
-                pass
-        except Exception:  # noqa: BLE001 - for a broken connection each server has its own type, and the answer is under way anyhow
-            return
+    try:
+        while time.monotonic() < deadline and req.bounded_stream.read(_CHUNK):
+            pass
+    except Exception:  # noqa: BLE001 - for a broken connection each server has its own type, and the answer is under way anyhow
+        return
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol, cast
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from web.balance import COURTESY, Balance
-from web.body import PATIENCE
 from web.express import LONGEST, ExpressHandler, HeadReader
 from web.lane import BATCH, LINGER, Kept, Lane, LaneRules
+from web.pace import PATIENCE, PacedUnreader
 
 PUNCTUALITY: Final = 10.0
 """Seconds a connection has for the whole head of a request, and for the whole of one that is for a lane."""
@@ -202,6 +202,7 @@ class ExpressWorker(ThreadWorker):
         conn.data_ready = True
         conn.init()
         parser: Any = conn.parser  # the one of HTTP/1.x
+        parser.unreader = PacedUnreader(conn.sock)  # with a new account for each request
         parser.unreader.unread(data)
         super().enqueue_req(conn)
 

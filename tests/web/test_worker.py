@@ -21,10 +21,11 @@ PATIENCE = 1.0
 PROGRAM = f"""
 import resource, sys
 from gunicorn.app.base import BaseApplication
-import web.lane, web.worker
+import web.lane, web.pace, web.worker
 from web.balance import Balance
 
 web.worker.PUNCTUALITY, web.worker.PATIENCE, web.worker.HEAD_LIMIT, web.worker.LINGER = {PUNCTUALITY}, {PATIENCE}, 20_000, 1.0
+web.pace.PATIENCE = {PATIENCE}
 ANSWER = b"HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nlane"
 
 class Handler:
@@ -181,6 +182,25 @@ def test_who_does_not_read_is_cut_off(worker: Running) -> None:
             stack.enter_context(worker.connect(large * 5, buffer=1024))
         time.sleep(0.1)
         assert worker.seconds() < 8 * PATIENCE
+
+
+@pytest.mark.parametrize("kind", [b"Content-Length: 100000", b"Transfer-Encoding: chunked"])
+def test_whose_body_stalls_or_crawls_is_cut_off(worker: Running, kind: bytes) -> None:
+    """However often an octet comes: it would take hours."""
+    head = b"POST /x HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n" % kind + (b"186A0\r\n" if b"chunked" in kind else b"")
+    began, ended = time.monotonic(), 0
+    with ExitStack() as stack:
+        crawling = [stack.enter_context(worker.connect(head)) for _ in range(THREADS)]
+        while ended < THREADS and time.monotonic() - began < 10 * PATIENCE:
+            time.sleep(PATIENCE / 20)
+            ended = 0
+            for connection in crawling:
+                try:
+                    connection.send(b"o")
+                except OSError:
+                    ended += 1
+    assert ended == THREADS
+    assert worker.seconds() < PATIENCE
 
 
 def test_more_connections_than_there_are_descriptors_do_not_end_it(worker: Running) -> None:
