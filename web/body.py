@@ -19,9 +19,12 @@ from falcon.media.multipart import MultipartParseError
 
 from core.content import Content
 from core.errors import Malformed, Rejected, TooLarge, Unavailable
-from web.pace import PATIENCE
 
 MULTIPART: Final = "multipart/form-data"
+PATIENCE: Final = 20.0
+"""Seconds a sender or reader may stall before its request is given up: it holds a thread meanwhile."""
+SLOWEST: Final = 50_000
+"""Bytes a second below which a sender that does not stall is given up as well, once its patience is used up."""
 IN_MEMORY: Final = 1 << 20
 """Bytes of a document up to which it needs no file."""
 _CHUNK: Final = 1 << 16

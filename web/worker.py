@@ -13,12 +13,13 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any, Final, Protocol, cast
 
+from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from web.balance import COURTESY, Balance
+from web.body import PATIENCE, SLOWEST
 from web.express import LONGEST, ExpressHandler, HeadReader
 from web.lane import BATCH, LINGER, Kept, Lane, LaneRules
-from web.pace import PATIENCE, PacedUnreader
 
 PUNCTUALITY: Final = 10.0
 """Seconds a connection has for the whole head of a request, and for the whole of one that is for a lane."""
@@ -225,6 +226,35 @@ class ExpressWorker(ThreadWorker):
 
     def _count_closed(self) -> None:
         self.nr_conns -= 1
+
+
+class PacedUnreader(SocketUnreader):
+    """Reads one request's body as gunicorn does, but raises TimeoutError for who stalls or crawls.
+
+    Here and not where bodies are read, because gunicorn goes on asking the socket until it has as much as it was asked for.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection)
+        self._began: float | None = None
+        self._size = 0
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """What has arrived, at most ``size_hint`` bytes or the usual 8 KiB; none at the end of the connection."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        left = self._began + PATIENCE + self._size / SLOWEST - now
+        if left <= 0:
+            raise TimeoutError("the body came too slowly")
+        before = self.sock.gettimeout()
+        self.sock.settimeout(min(left, PATIENCE, PATIENCE if before is None else before))
+        try:
+            data: bytes = super().chunk(size_hint)  # type: ignore[call-arg]  # the stubs are of an older gunicorn
+        finally:
+            self.sock.settimeout(before)
+        self._size += len(data)
+        return data
 
 
 def _address(conn: TConn) -> str:

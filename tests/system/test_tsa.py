@@ -32,7 +32,7 @@ from tsa.http import QUERY_TYPE, REPLY_TYPE
 from tsa.models import Timestamp
 from tsa.request import QUERY_LIMIT, Failure
 from tsa.units import IDENTITY_AGE
-from web.pace import PATIENCE
+from web.body import PATIENCE
 
 UNITS = {"main": "p-256", "rsa": "rsa-2048", "pss": "rsa-2048", "p384": "p-384", "p521": "p-521"}
 POLICY = "1.3.6.1.4.1.99999.1.1"

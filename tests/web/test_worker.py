@@ -21,11 +21,10 @@ PATIENCE = 1.0
 PROGRAM = f"""
 import resource, sys
 from gunicorn.app.base import BaseApplication
-import web.lane, web.pace, web.worker
+import web.lane, web.worker
 from web.balance import Balance
 
 web.worker.PUNCTUALITY, web.worker.PATIENCE, web.worker.HEAD_LIMIT, web.worker.LINGER = {PUNCTUALITY}, {PATIENCE}, 20_000, 1.0
-web.pace.PATIENCE = {PATIENCE}
 ANSWER = b"HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nlane"
 
 class Handler:
