@@ -56,7 +56,7 @@ def port_from_environment() -> int | None:
     text = os.environ.get("CONDAU_PORT")
     if not text:
         return None
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
         raise Rejected("CONDAU_PORT", f"{text!r} is not a TCP port")
     return int(text)
 

@@ -87,7 +87,7 @@ class Transport:
         if answer.status not in _RETRIED or not isinstance(problem, Unavailable):
             raise problem
         after = answer.headers.get("retry-after", "")
-        return problem, float(after) if after.isdigit() else None
+        return problem, float(after) if after.isdecimal() else None
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._tls is None:

@@ -135,6 +135,8 @@ def test_what_is_printed_already_is_not_written_again(studio: House) -> None:
         ({"day": "Thử Nghiệm, ngày tháng năm 2025"}, {}, "date_rectangle"),
         ({"day": "Thử Nghiệm, ngày     tháng     năm 19..."}, {}, "issued_on"),
         ({"day": "Thử Nghiệm, ngày 06 tháng 4 năm 2025"}, {}, "issued_on"),
+        ({"day": "Thử Nghiệm, ngày ² tháng 4 năm 2025"}, {}, "issued_on"),
+        ({"day": "Thử Nghiệm, ngày 05 tháng 4 năm 20²"}, {}, "issued_on"),
         ({}, {"issued_on": "2026-04-05"}, "issued_on"),
         ({"number": "Công văn"}, {}, "number_rectangle"),
         ({"day": "Thử Nghiệm"}, {}, "date_rectangle"),
